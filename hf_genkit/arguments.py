@@ -1,0 +1,285 @@
+"""Command lines and YAML files for recipes: [`GenkitParser`] and the argument dataclasses that recipes share."""
+
+import dataclasses
+import difflib
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers.hf_argparser import HfArgumentParser
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """Returns " (did you mean 'x'?)" for the known word closest to `word`, or an empty string."""
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""
+
+
+def check_range(owner: Any, name: str, low: float, high: float = float("inf"), *, above: bool = False) -> None:
+    """
+    Raises a `ValueError` that names the value and the range unless `low <= owner.name <= high`.
+
+    Args:
+        owner (`Any`): The dataclass instance that holds the value; a value of `None` passes.
+        name (`str`): The field to check.
+        low (`float`): The smallest value allowed.
+        high (`float`, *optional*, defaults to infinity): The largest value allowed.
+        above (`bool`, *optional*, defaults to `False`): Whether `low` itself is refused.
+    """
+    value = getattr(owner, name)
+    if value is None or (low < value <= high if above else low <= value <= high):
+        return
+    if high != float("inf"):
+        allowed = f"between {low} and {high}"
+    else:
+        allowed = f"above {low}" if above else f"at least {low}"
+    raise ValueError(f"`{name}` is {value}, but it must be {allowed}.")
+
+
+def check_choice(name: str, value: str, allowed: list[str]) -> None:
+    """Raises a `ValueError` that names `value` and what is allowed unless it is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(
+            f"`{name}` is '{value}', but it must be one of {', '.join(allowed)}{nearest(value, allowed)}."
+        )
+
+
+def parse_json(name: str, text: str) -> dict:
+    """A JSON object given as an option's text; a `ValueError` names the option if it is none."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"`{name}` is '{text}', but it must be a JSON object such as '{{\"key\": 1}}'.")
+    return value
+
+
+class GenkitParser(HfArgumentParser):
+    """
+    Reads dataclasses from the command line and, with `--config FILE.yaml`, from a YAML file.
+
+    The YAML gives defaults and the command line wins. YAML values take the same road as the command line's, so types
+    and choices are checked alike (`5e-4` is a number in both). An unknown key is an error that names the nearest
+    known one, abbreviations are off, and a value that a dataclass refuses ends the program with that one sentence.
+
+    Args:
+        dataclass_types (`type` or `Iterable[type]`):
+            The dataclasses to fill, from any number of modules.
+        kwargs (`dict[str, Any]`, *optional*):
+            Passed to `argparse.ArgumentParser`.
+
+    Example:
+
+    ```python
+    >>> from hf_genkit import DistillationConfig, GenkitParser
+    >>> parser = GenkitParser(DistillationConfig)
+    >>> (config,) = parser.parse_args_into_dataclasses(["--alpha", "0.9"])
+    >>> config.alpha
+    0.9
+    ```
+    """
+
+    def __init__(self, dataclass_types, **kwargs):
+        super().__init__(dataclass_types, allow_abbrev=False, **kwargs)
+        self.add_argument("--config", metavar="FILE.yaml", help="YAML file with defaults for any of these options.")
+
+    def parse_args_into_dataclasses(self, args: list[str] | None = None) -> tuple:
+        """
+        Parses a command line.
+
+        Args:
+            args (`list[str]`, *optional*, defaults to `sys.argv[1:]`): The words of the command line.
+
+        Returns:
+            `tuple`: One instance of each dataclass, in the order they were given. The options that were set, by YAML
+            or by the command line, are kept in `parser.given` as a dictionary.
+        """
+        args = sys.argv[1:] if args is None else list(args)
+        config_file = self._config_file(args)
+        tokens = self._tokens_from_yaml(config_file) if config_file else []
+        namespace, unknown = self.parse_known_args(tokens + args)
+        if unknown:
+            word = next((w for w in unknown if w.startswith("-")), unknown[0]).split("=")[0]
+            options = [option for action in self._actions for option in action.option_strings]
+            self.error(f"unknown option '{word}'{nearest(word, options)}.")
+        values = vars(namespace)
+        self.given = {key: value for key, value in values.items() if value != self.get_default(key)}
+        self.given.pop("config", None)
+        instances = []
+        for cls in self.dataclass_types:
+            names = [f.name for f in dataclasses.fields(cls) if f.init]
+            try:
+                instances.append(cls(**{name: values[name] for name in names}))
+            except (ValueError, TypeError) as error:
+                self.error(str(error))
+        return tuple(instances)
+
+    def error(self, message: str):
+        """Ends the program with one sentence: the usage line of a hundred options would hide it."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+    def _config_file(self, args: list[str]) -> str | None:
+        path = None
+        for position, word in enumerate(args):
+            if word == "--config":
+                if position + 1 == len(args):
+                    self.error("--config needs the name of a YAML file.")
+                path = args[position + 1]
+            elif word.startswith("--config="):
+                path = word.removeprefix("--config=")
+        return path
+
+    def _tokens_from_yaml(self, path: str) -> list[str]:
+        """The YAML file as command-line words; a key set to null becomes the default `None`."""
+        if not Path(path).is_file():
+            self.error(f"the config file '{path}' does not exist.")
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except yaml.YAMLError as error:
+            self.error(f"the config file '{path}' is not valid YAML: {' '.join(str(error).split())}.")
+        if not isinstance(values, dict):
+            self.error(f"the config file '{path}' must hold 'key: value' lines, not a {type(values).__name__}.")
+        known = [action.dest for action in self._actions if action.dest not in ("help", "config")]
+        tokens = []
+        for key, value in values.items():
+            if key not in known:
+                self.error(f"unknown key '{key}' in '{path}'{nearest(str(key), known)}.")
+            if value is None:
+                self.set_defaults(**{key: None})
+            elif isinstance(value, list):
+                tokens += [f"--{key}", *map(str, value)]
+            else:
+                tokens.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
+        return tokens
+
+
+@dataclass
+class DataArguments:
+    """Which data a recipe reads, and how its rows become model inputs."""
+
+    dataset_name: str = field(
+        default="digits",
+        metadata={
+            "help": "Hub id, local folder (save_to_disk, imagefolder, parquet/csv/json files) or file, or 'digits' "
+            "(scikit-learn's 1,797 real 8x8 images, nothing to download)."
+        },
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration (subset) of the data set."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Commit, tag or branch to pin the data to."})
+    train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    eval_split: str | None = field(
+        default=None,
+        metadata={"help": "Split to evaluate and tune on; default: 'validation', else cut from the training split."},
+    )
+    test_split: str | None = field(
+        default=None, metadata={"help": "Split for the final table; default: 'test', else the evaluation split."}
+    )
+    eval_fraction: float = field(
+        default=0.1, metadata={"help": "Share of the training split to evaluate on where no split is there for it."}
+    )
+    image_column: str | None = field(default=None, metadata={"help": "Image column; default: found by its type."})
+    text_column: str | None = field(default=None, metadata={"help": "Text column; default: found by its type."})
+    text_pair_column: str | None = field(default=None, metadata={"help": "Second text column for sentence pairs."})
+    label_column: str | None = field(default=None, metadata={"help": "Label column; default: found by its name."})
+    image_size: int | None = field(
+        default=None, metadata={"help": "Height and width, in pixels, to decode images to; default: as they are."}
+    )
+    augmentation: str | None = field(
+        default=None,
+        metadata={"help": "Image augmentation such as 'flip,shift:2'; drawn from (seed, epoch, index)."},
+    )
+    max_length: int = field(default=128, metadata={"help": "Longest text, in tokens; longer ones are cut."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on this many samples at most."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Evaluate on this many samples at most."})
+    labelled_samples: int | None = field(
+        default=None,
+        metadata={"help": "Keep this many labels; the other samples teach through the teacher's soft labels alone."},
+    )
+    streaming: bool = field(
+        default=False, metadata={"help": "Read the training data as a stream, in constant memory (set --max_steps)."}
+    )
+
+    def __post_init__(self):
+        check_range(self, "eval_fraction", 0, 0.9, above=True)
+        for name in ("image_size", "max_length", "max_train_samples", "max_eval_samples"):
+            check_range(self, name, 1)
+        check_range(self, "labelled_samples", 1)
+
+    def for_loading(self) -> dict:
+        """The arguments of [`~hf_genkit.data.load_data`]."""
+        names = ("train_split", "eval_split", "test_split", "eval_fraction", "label_column", "streaming")
+        limits = ("max_train_samples", "max_eval_samples")
+        return {
+            "name": self.dataset_name,
+            "config": self.dataset_config,
+            "revision": self.dataset_revision,
+            **{name: getattr(self, name) for name in (*names, *limits)},
+        }
+
+    def columns(self) -> dict:
+        """The arguments of [`~hf_genkit.data.ClassificationData`]."""
+        names = ("image_column", "text_column", "text_pair_column", "label_column")
+        return {name: getattr(self, name) for name in names}
+
+    def for_inputs(self) -> dict:
+        """The arguments of [`~hf_genkit.data.ClassificationData.inputs`] that all splits share."""
+        return {"image_size": self.image_size, "max_length": self.max_length}
+
+
+@dataclass
+class TeacherStudentArguments:
+    """Which teacher and student a recipe pairs, and over which seeds it compares them."""
+
+    teacher_model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Teacher: Hub id or local folder of a model with a classification head."}
+    )
+    teacher_config: dict | str | None = field(
+        default=None,
+        metadata={"help": "Config of a teacher to train from scratch, as JSON with 'model_type' and what differs."},
+    )
+    teacher_epochs: float = field(
+        default=0, metadata={"help": "Train the teacher on the labels for so many epochs first; 0 takes it as it is."}
+    )
+    teacher_learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate of that training."})
+    student_model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Student to start from: Hub id or local folder."}
+    )
+    student_config: dict | str | None = field(
+        default=None, metadata={"help": "Config of a student with random weights, as JSON with 'model_type'."}
+    )
+    student_layers: list[int] | None = field(
+        default=None, metadata={"help": "Make the student of these layers of the teacher, such as 0 5."}
+    )
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2], metadata={"help": "One pair of students is trained for each of these seeds."}
+    )
+    baseline: bool = field(
+        default=True, metadata={"help": "Also train the same student alone, on the labels, to compare with."}
+    )
+    cache_only: bool = field(
+        default=False, metadata={"help": "Fill the teacher cache and stop: no student is trained."}
+    )
+
+    def __post_init__(self):
+        for role in ("teacher", "student"):
+            config = getattr(self, f"{role}_config")
+            if isinstance(config, str):
+                setattr(self, f"{role}_config", parse_json(f"{role}_config", config))
+        sources = {
+            "teacher": ("teacher_model_name_or_path", "teacher_config"),
+            "student": ("student_model_name_or_path", "student_config", "student_layers"),
+        }
+        for role, names in sources.items():
+            given = [name for name in names if getattr(self, name) is not None]
+            if len(given) != 1:
+                raise ValueError(f"The {role} needs exactly one of {', '.join(names)}; given: {given or 'none'}.")
+        check_range(self, "teacher_epochs", 0)
+        check_range(self, "teacher_learning_rate", 0, above=True)
+        if self.teacher_config is not None and self.teacher_epochs == 0:
+            raise ValueError("`teacher_epochs` is 0, but a teacher built from `teacher_config` has to be trained.")
+        if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
+            raise ValueError(f"`seeds` is {self.seeds}, but it must hold one or more different numbers.")

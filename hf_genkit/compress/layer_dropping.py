@@ -1,0 +1,114 @@
+"""A student that starts as some of its teacher's layers."""
+
+import copy
+from collections.abc import Sequence
+
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+
+def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
+    """
+    Builds a shallower model of the teacher's class from the embeddings, the head and some of the transformer layers of
+    the teacher, as [DistilBERT (Sanh et al., 2019)](https://arxiv.org/abs/1910.01108) initialises its student. Evenly
+    spread layers are a good first choice; the student needs training before it is of use.
+
+    Works for every architecture that stacks `config.num_hidden_layers` layers once, such as BERT, DistilBERT, RoBERTa,
+    ViT, DINOv2, GPT-2, Llama and Qwen.
+
+    Args:
+        teacher (`~transformers.PreTrainedModel`):
+            The model to take the weights from. It is left as it is.
+        layers (sequence of `int`):
+            Indices of the layers to keep, counted from 0, in increasing order.
+
+    Returns:
+        `~transformers.PreTrainedModel`: a model with its own copy of the weights, all of them trainable, with the
+        teacher's dtype, device and training mode, that saves and loads like any other. What its configuration says for
+        each layer (such as `layer_types`) is kept for these layers alone, and the stages of a backbone are reset to
+        the last one.
+
+    Raises:
+        `ValueError`: if the layers are not distinct, increasing and within range, or the teacher has no single stack
+        of interchangeable layers.
+
+    Example:
+
+    ```python
+    >>> student = student_from_teacher(teacher, layers=[0, 5])
+    >>> student.config.num_hidden_layers
+    2
+    ```
+    """
+    depth = getattr(teacher.config, "num_hidden_layers", None)
+    stack = _find_stack(teacher, depth)
+    layers = list(layers)
+    if not layers or layers != sorted(set(layers)) or not set(layers) <= set(range(depth)):
+        raise ValueError(f"layers must be one or more increasing indices from 0 to {depth - 1}, got {layers}.")
+
+    student = (
+        type(teacher)
+        ._from_config(
+            _config_of_layers(teacher.config, layers),
+            dtype=teacher.dtype,
+            attn_implementation=teacher.config._attn_implementation,
+        )
+        .to(teacher.device)
+    )
+    weights = _renumber(teacher.state_dict(), stack, layers)
+    mismatched = {(name, weight.shape) for name, weight in weights.items()} ^ {
+        (name, weight.shape) for name, weight in student.state_dict().items()
+    }
+    if mismatched:
+        raise ValueError(
+            f"{type(teacher).__name__} cannot be reduced to the layers {layers}: its layers are not interchangeable "
+            f"(see {min(mismatched)[0]})."
+        )
+    student.load_state_dict(weights)
+    if teacher.can_generate():
+        student.generation_config = copy.deepcopy(teacher.generation_config)
+    return student.train(teacher.training)
+
+
+def _find_stack(teacher: PreTrainedModel, depth: int | None) -> str:
+    """Name of the outermost list of modules that has as many entries as the configuration has layers."""
+    stacks = []
+    for name, module in teacher.named_modules():
+        nested = any(name.startswith(f"{stack}.") for stack in stacks)
+        if isinstance(module, nn.ModuleList) and len(module) == depth and not nested:
+            stacks.append(name)
+    if len(stacks) != 1:
+        raise ValueError(
+            f"{type(teacher).__name__} needs exactly one stack of config.num_hidden_layers ({depth}) layers to choose "
+            f"from, found {' and '.join(stacks) or 'none'}."
+        )
+    return stacks[0]
+
+
+def _config_of_layers(config: PreTrainedConfig, layers: list[int]) -> PreTrainedConfig:
+    depth = config.num_hidden_layers
+    values = {
+        name: [value[layer] for layer in layers] if "layer" in name and _has_length(value, depth) else value
+        for name, value in config.to_dict().items()
+        if name not in ("stage_names", "out_features", "out_indices")
+    }
+    values[config.attribute_map.get("num_hidden_layers", "num_hidden_layers")] = len(layers)
+    return type(config).from_dict(values)
+
+
+def _has_length(value: object, length: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) == length
+
+
+def _renumber(weights: dict, stack: str, layers: list[int]) -> dict:
+    """The weights outside the stack, and those of the chosen layers under their new numbers."""
+    position = {layer: index for index, layer in enumerate(layers)}
+    renumbered = {}
+    for name, weight in weights.items():
+        if name.startswith(f"{stack}."):
+            layer, _, rest = name.removeprefix(f"{stack}.").partition(".")
+            if int(layer) not in position:
+                continue
+            name = f"{stack}.{position[int(layer)]}.{rest}"
+        renumbered[name] = weight
+    return renumbered

@@ -1,0 +1,81 @@
+"""What a model costs: parameters, bytes on disk, time for one sample."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+
+def measure_efficiency(
+    model: PreTrainedModel, example_inputs: Mapping[str, torch.Tensor], repeats: int = 50, warmup: int = 5
+) -> dict:
+    """
+    Counts a model's parameters and bytes and times its forward pass on one sample, in evaluation mode.
+
+    Latencies compare models that were measured on one machine, under one load; where it matters, measure in turns.
+
+    Args:
+        model (`~transformers.PreTrainedModel`):
+            The model, on the device to measure. Its training mode is restored.
+        example_inputs (mapping from `str` to `torch.Tensor` of shape `[batch, ...]`):
+            Inputs of `forward`; the first sample is used.
+        repeats (`int`, *optional*, defaults to 50):
+            Number of timed passes.
+        warmup (`int`, *optional*, defaults to 5):
+            Number of passes before them that are not timed.
+
+    Returns:
+        `dict`:
+
+        | key              | type             | meaning                                                               |
+        |------------------|------------------|-----------------------------------------------------------------------|
+        | `parameters`     | `int`            | number of parameters, tied ones counted once                          |
+        | `size_bytes`     | `int`            | size of the safetensors files that `save_pretrained` writes           |
+        | `latency_ms`     | `float`          | median time of a pass, in milliseconds                                |
+        | `latency_ms_iqr` | `(float, float)` | quartiles of the times: half of them lie in between                   |
+        | `repeats`        | `int`            | number of timed passes                                                |
+        | `threads`        | `int`            | PyTorch's threads on the CPU                                          |
+        | `device`         | `str`            | type of the device, or the name of the GPU                            |
+
+    Raises:
+        `ValueError`: if `repeats` is below 2.
+    """
+    if repeats < 2:
+        raise ValueError(f"repeats must be at least 2 to show a spread, got {repeats}.")
+    sample = {name: value[:1].to(model.device) for name, value in example_inputs.items()}
+    milliseconds = _time_forward(model, sample, repeats, warmup)
+    lower, median, upper = statistics.quantiles(milliseconds, n=4, method="inclusive")
+    return {
+        "parameters": model.num_parameters(),
+        "size_bytes": _size_on_disk(model),
+        "latency_ms": median,
+        "latency_ms_iqr": (lower, upper),
+        "repeats": repeats,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type,
+    }
+
+
+@torch.inference_mode()
+def _time_forward(model: PreTrainedModel, sample: dict[str, torch.Tensor], repeats: int, warmup: int) -> list[float]:
+    was_training, on_cpu = model.training, model.device.type == "cpu"
+    milliseconds = []
+    model.eval()
+    for _ in range(warmup + repeats):
+        start = time.perf_counter()
+        model(**sample)
+        if not on_cpu:
+            torch.accelerator.synchronize()
+        milliseconds.append(1000 * (time.perf_counter() - start))
+    model.train(was_training)
+    return milliseconds[warmup:]
+
+
+def _size_on_disk(model: PreTrainedModel) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))

@@ -1,0 +1,324 @@
+"""What every trainer of the package shares: exact item counts, logged components, whole checkpoints, safe pushing."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from transformers import Trainer
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import TrainOutput, rotate_checkpoints
+
+from ..data import BatchCollator
+from . import checkpointing
+from .hub_mixin import HubMixin
+
+
+RUN_FILE = "run.json"
+
+
+class GenkitTrainer(HubMixin, Trainer):
+    """
+    A [`~transformers.Trainer`] whose loss, logs and checkpoints are exact.
+
+    A method overrides [`~GenkitTrainer.compute_loss`] and [`~GenkitTrainer.count_items`]. `compute_loss` returns each
+    term as its sum over the micro-batch divided by `num_items_in_batch[term]`, which is the term's item count over all
+    micro-batches and processes of the optimizer step, divided by the number of processes: gradients that add up over
+    micro-batches and are averaged over processes then equal those of one large batch.
+
+    Terms given to [`~GenkitTrainer.record`] are averaged and logged beside the loss; per-sample sums given to
+    [`~GenkitTrainer.record_evaluation`] become exact means over the evaluation set, however it is sharded.
+
+    Checkpoints are written beside their final place and renamed when whole, hold safetensors and JSON only, and
+    `train()` refuses an output folder that holds another run.
+    """
+
+    loss_is_scaled_for_ga = True
+    _tag_names = ("hf_genkit",)
+
+    def __init__(self, model=None, args=None, data_collator=None, **kwargs):
+        self._described: dict = {}
+        super().__init__(model, args, data_collator, **kwargs)
+        self.data_collator = BatchCollator(self.data_collator)
+        self._train_sums: dict[str, torch.Tensor] = {}
+        self._train_steps = 0
+        self._evaluation_sums: dict[str, torch.Tensor] = {}
+        self._flops_per_item: float | None = None
+
+    # ---- Items, losses and their components ----
+
+    def count_items(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """
+        How many items each term of the loss is a mean over, in one micro-batch.
+
+        Args:
+            inputs (`Mapping[str, torch.Tensor]`): A micro-batch as the collator made it.
+
+        Returns:
+            `dict[str, torch.Tensor]`: Name of the term to a count of shape `[]`.
+        """
+        raise NotImplementedError
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> dict[str, torch.Tensor] | None:
+        if not batch_samples:
+            return None
+        counts = [self.count_items(batch) for batch in batch_samples]
+        names = list(counts[0])
+        totals = torch.stack([sum(count[name] for count in counts) for name in names]).to(device, torch.float32)
+        if self.args.world_size > 1:
+            totals = self.accelerator.reduce(totals, "sum") / self.args.world_size
+        return dict(zip(names, totals.clamp(min=1 / self.args.world_size), strict=True))
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        self._train_steps += 1
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+    @property
+    def image_processor(self) -> BaseImageProcessor | None:
+        """The processing class, where it is one for images."""
+        return self.processing_class if isinstance(self.processing_class, BaseImageProcessor) else None
+
+    def record(self, components: dict[str, torch.Tensor]) -> None:
+        """
+        Adds a micro-batch's share of each component, to be logged as its mean over the optimizer steps.
+
+        Args:
+            components (`dict[str, torch.Tensor]`):
+                Name in the log to a value of shape `[]`: the sum over the micro-batch divided by the global count.
+        """
+        for name, value in components.items():
+            value = value.detach()
+            self._train_sums[name] = self._train_sums[name] + value if name in self._train_sums else value
+
+    def record_evaluation(self, components: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """
+        Adds a batch of evaluation; samples that were repeated to fill the last batch are dropped.
+
+        Args:
+            components (`dict[str, tuple[torch.Tensor, torch.Tensor]]`):
+                Name in the metrics to per-sample sums and per-sample item counts, both `[batch]`.
+        """
+        names = list(components)
+        stacked = torch.stack([part.float() for name in names for part in components[name]], dim=1)
+        totals = self.accelerator.gather_for_metrics(stacked).sum(dim=0).cpu().double()
+        for i, name in enumerate(names):
+            pair = totals[2 * i : 2 * i + 2]
+            self._evaluation_sums[name] = self._evaluation_sums[name] + pair if name in self._evaluation_sums else pair
+
+    def combine_evaluation(self, means: dict[str, float]) -> float | None:
+        """The evaluation loss made of the recorded means, or `None` to keep the one that Trainer averages."""
+        return None
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self._train_sums:
+            names = sorted(self._train_sums)
+            sums = torch.stack([self._train_sums[name] for name in names])
+            means = self.accelerator.reduce(sums, "mean") / self._train_steps
+            logs.update(zip(names, means.tolist(), strict=True))
+            self._train_sums, self._train_steps = {}, 0
+        super().log(logs, start_time)
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+        self._evaluation_sums = {}
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        means = {}
+        for name, pair in self._evaluation_sums.items():
+            total, count = pair.tolist()
+            if count > 0:
+                means[name] = total / count
+        loss = self.combine_evaluation(means)
+        if loss is not None:
+            output.metrics[f"{metric_key_prefix}_loss"] = loss
+        for name, mean in means.items():
+            output.metrics.setdefault(f"{metric_key_prefix}_{name}", mean)
+        return output
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        inputs = self._prepare_inputs(inputs)
+        labels = inputs.get("labels")
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        if prediction_loss_only:
+            return loss, None, None
+        if ignore_keys is None:
+            ignore_keys = getattr(self.model.config, "keys_to_ignore_at_inference", ["past_key_values"])
+        ignored = ["loss", *ignore_keys]
+        logits = tuple(value.detach() for name, value in outputs.items() if name not in ignored)
+        return loss, logits[0] if len(logits) == 1 else logits, labels
+
+    def floating_point_ops(self, inputs: Mapping[str, torch.Tensor]) -> float:
+        if self._flops_per_item is None:
+            self._flops_per_item = 6.0 * self.model.num_parameters(exclude_embeddings=True)
+        return self._flops_per_item * inputs[self.model.main_input_name].numel()
+
+    # ---- Runs and their folder ----
+
+    def check_before_training(self) -> None:
+        """Where a method checks its data and models, before anything is trained or written."""
+
+    def run_identity(self) -> dict:
+        """What makes a run the run that it is; its length and its bookkeeping do not."""
+        config = self.model.config.to_diff_dict()
+        for name in ("transformers_version", "_name_or_path"):
+            config.pop(name, None)
+        identity = {"trainer": type(self).__name__, "arguments": self.args.changed(), "model": config}
+        return json.loads(json.dumps(identity, sort_keys=True, default=str))
+
+    def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None) -> TrainOutput:
+        """
+        Trains the model.
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*):
+                `True` for the last whole checkpoint of `output_dir`, the path of a checkpoint, or the Hub id of a
+                repo that was pushed with `hub_strategy="checkpoint"`.
+            trial (`optuna.Trial` or `dict`, *optional*): The trial of a hyperparameter search.
+            ignore_keys_for_eval (`list[str]`, *optional*): Outputs of the model to leave out of the predictions.
+
+        Returns:
+            [`~transformers.trainer_utils.TrainOutput`]: Steps, mean loss and metrics.
+
+        Raises:
+            `ValueError`: There is no whole checkpoint to resume from, or `output_dir` holds another run.
+        """
+        checkpoint = self._find_checkpoint(resume_from_checkpoint)
+        if checkpoint is None and trial is None:
+            self._claim_output_dir()
+        self.check_before_training()
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            for partial in Path(self.args.output_dir).glob("tmp-checkpoint-*"):
+                shutil.rmtree(partial)
+            if trial is None:
+                Path(self.args.output_dir, RUN_FILE).write_text(json.dumps(self.run_identity(), indent=2))
+        self._train_sums, self._train_steps = {}, 0
+        return super().train(checkpoint, trial, ignore_keys_for_eval)
+
+    def _find_checkpoint(self, resume: str | bool | None) -> str | None:
+        if resume is None or resume is False:
+            return None
+        if resume is True:
+            checkpoint = checkpointing.last_whole_checkpoint(self.args.output_dir)
+            if checkpoint is None:
+                raise ValueError(f"There is no whole checkpoint to resume from in '{self.args.output_dir}'.")
+            return checkpoint
+        if os.path.isdir(resume):
+            if not checkpointing.is_whole(resume):
+                raise ValueError(f"The checkpoint '{resume}' is not whole: its save was cut short.")
+            return str(resume)
+        with self.accelerator.main_process_first():
+            folder = snapshot_download(
+                resume,
+                allow_patterns=["last-checkpoint/*.json", "last-checkpoint/*.safetensors"],
+                token=self.args.hub_token,
+                revision=self.args.hub_revision,
+            )
+        checkpoint = os.path.join(folder, "last-checkpoint")
+        if not os.path.isdir(checkpoint):
+            raise ValueError(f"'{resume}' is no local checkpoint, and the Hub's '{resume}' has no last-checkpoint/.")
+        return checkpoint
+
+    def _claim_output_dir(self) -> None:
+        """Refuses a folder that holds another run, or results of an unknown one."""
+        folder = Path(self.args.output_dir)
+        advice = "pass resume_from_checkpoint=True to go on with it, or choose another output_dir."
+        if (folder / RUN_FILE).is_file():
+            there = json.loads((folder / RUN_FILE).read_text())
+            here = self.run_identity()
+            if there != here:
+                raise ValueError(f"'{folder}' holds another run ({_difference(there, here)}): {advice}")
+        elif any(folder.glob("checkpoint-*")) or any(folder.glob("*.safetensors")):
+            raise ValueError(f"'{folder}' holds another run's checkpoints or weights: {advice}")
+
+    # ---- Checkpoints ----
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """Writes `tmp-checkpoint-N`, renames it to `checkpoint-N` when it is whole, then pushes and rotates."""
+        self.store_flos()
+        run_dir = Path(self._get_output_dir(trial))
+        final = run_dir / f"checkpoint-{self.state.global_step}"
+        partial = run_dir / f"tmp-{final.name}"
+        self.save_model(str(partial), _internal_call=True)
+        partial.mkdir(parents=True, exist_ok=True)
+        if not self.args.save_only_model:
+            self._save_optimizer_and_scheduler(str(partial))
+            self._save_scaler(str(partial))
+            self._save_rng_state(str(partial))
+        if self.args.should_save:
+            best = run_dir / f"checkpoint-{self.state.best_global_step}"
+            if best == final or best.is_dir():
+                self.state.best_model_checkpoint = str(best)
+            for callback in [*self.callback_handler.callbacks, self.control]:
+                if isinstance(callback, ExportableState):
+                    self.state.stateful_callbacks[type(callback).__name__] = callback.state()
+            self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            if final.is_dir():
+                shutil.rmtree(final)
+            partial.rename(final)
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(final))
+            if self.args.save_total_limit:
+                self._finish_current_push()
+        if self.args.should_save:
+            rotate_checkpoints(
+                str(run_dir), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=True
+            )
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            Path(output_dir or self.args.output_dir, TRAINING_ARGS_NAME).unlink()
+
+    @property
+    def _has_sharded_state(self) -> bool:
+        """Whether FSDP or DeepSpeed writes optimizer state in a format of its own."""
+        return self.is_fsdp_enabled or self.is_deepspeed_enabled
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self._has_sharded_state:
+            super()._save_optimizer_and_scheduler(output_dir)
+        elif self.args.should_save:
+            checkpointing.save_state(output_dir, "optimizer", self.optimizer.state_dict())
+            checkpointing.save_state(output_dir, "scheduler", self.lr_scheduler.state_dict())
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self._has_sharded_state or not Path(checkpoint or "", "optimizer.json").is_file():
+            super()._load_optimizer_and_scheduler(checkpoint)
+        else:
+            self.optimizer.load_state_dict(checkpointing.load_state(checkpoint, "optimizer"))
+            self.lr_scheduler.load_state_dict(checkpointing.load_state(checkpoint, "scheduler"))
+
+    def _save_scaler(self, output_dir: str) -> None:
+        if self.accelerator.scaler is not None and self.args.should_save:
+            checkpointing.save_state(output_dir, "scaler", self.accelerator.scaler.state_dict())
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if self.accelerator.scaler is not None and Path(checkpoint or "", "scaler.json").is_file():
+            self.accelerator.scaler.load_state_dict(checkpointing.load_state(checkpoint, "scaler"))
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        checkpointing.save_state(output_dir, f"rng_state_{self.args.process_index}", checkpointing.rng_state())
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        name = f"rng_state_{self.args.process_index}"
+        if checkpoint is not None and Path(checkpoint, f"{name}.json").is_file():
+            checkpointing.set_rng_state(checkpointing.load_state(checkpoint, name))
+
+
+def _difference(there: dict, here: dict) -> str:
+    """The first three settings in which two runs differ, as one phrase."""
+    pairs = []
+    for part in ("arguments", "model"):
+        for name in sorted({*there[part], *here[part]}):
+            if there[part].get(name) != here[part].get(name):
+                values = [run[part].get(name, "its default") for run in (there, here)]
+                pairs.append(f"{name} {values[0]} there, {values[1]} here")
+    return "; ".join(pairs[:3]) or f"{there['trainer']} there, {here['trainer']} here"

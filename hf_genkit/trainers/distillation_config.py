@@ -1,0 +1,90 @@
+"""Arguments of [`DistillationTrainer`]."""
+
+import inspect
+from dataclasses import dataclass, field
+
+from ..arguments import check_choice, check_range, nearest, parse_json
+from ..losses import DISTILLATION_LOSSES
+from .base_config import GenkitConfig
+
+
+SHARED_LOSS_ARGUMENTS = ("student_logits", "teacher_logits", "temperature", "labels", "mask")
+
+
+def loss_knobs(loss_type: str) -> list[str]:
+    """The names of the arguments that a distillation loss takes beside those that all of them share."""
+    parameters = inspect.signature(DISTILLATION_LOSSES[loss_type]).parameters
+    return [name for name in parameters if name not in SHARED_LOSS_ARGUMENTS]
+
+
+@dataclass
+class DistillationConfig(GenkitConfig):
+    """
+    Arguments of [`DistillationTrainer`], on top of those of [`~transformers.TrainingArguments`].
+
+    The loss is `alpha * soft + (1 - alpha) * hard`. `label_smoothing_factor` smooths the hard labels.
+
+    Args:
+        alpha (`float`, *optional*, defaults to 0.5): Weight of the teacher's soft targets, between 0 and 1.
+        temperature (`float`, *optional*, defaults to 4.0):
+            Divides teacher's and student's logits in the soft loss; above 0. Softened losses are multiplied by its
+            square, so gradients keep their size.
+        loss_type (`str`, *optional*, defaults to `"kl"`): A key of `hf_genkit.losses.DISTILLATION_LOSSES`.
+        loss_kwargs (`dict` or `str`, *optional*): Knobs of that loss, such as `{"beta": 0.1}` for "jsd".
+        teacher_revision (`str`, *optional*): Commit, tag or branch of a teacher that is given by name.
+        teacher_dtype (`str`, *optional*): Dtype to load such a teacher in; defaults to the one it was saved in.
+        teacher_quantization (`str`, *optional*): "4bit" or "8bit" loads such a teacher with bitsandbytes.
+        teacher_cache (`str`, *optional*, defaults to `"auto"`):
+            Where the teacher's logits are kept: "auto" for `<output_dir>/teacher_cache`, "off", or a folder.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Whether to run modeling code that comes with a teacher's repo.
+
+    Raises:
+        `ValueError`: A value is outside its range; the message names it and what is allowed.
+    """
+
+    alpha: float = field(
+        default=0.5, metadata={"help": "Weight of the teacher's soft targets; 1 - alpha goes to the hard labels."}
+    )
+    temperature: float = field(
+        default=4.0, metadata={"help": "Softens teacher's and student's logits; losses are multiplied by its square."}
+    )
+    loss_type: str = field(
+        default="kl", metadata={"help": f"Loss on the soft targets: {', '.join(DISTILLATION_LOSSES)}."}
+    )
+    loss_kwargs: dict | str | None = field(
+        default=None, metadata={"help": "Knobs of the loss as JSON, such as '{\"beta\": 0.1}' for jsd."}
+    )
+    teacher_revision: str | None = field(
+        default=None, metadata={"help": "Commit, tag or branch of a teacher given by name."}
+    )
+    teacher_dtype: str | None = field(
+        default=None, metadata={"help": "Dtype to load the teacher in, such as bfloat16; default: as it was saved."}
+    )
+    teacher_quantization: str | None = field(
+        default=None, metadata={"help": "Load the teacher in '4bit' (NF4) or '8bit' with bitsandbytes."}
+    )
+    teacher_cache: str = field(
+        default="auto",
+        metadata={"help": "Where the teacher's logits are kept: 'auto' (in output_dir), 'off', or a folder."},
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run modeling code that comes with a model's repo."}
+    )
+
+    def __post_init__(self):
+        check_range(self, "alpha", 0, 1)
+        check_range(self, "temperature", 0, above=True)
+        check_choice("loss_type", self.loss_type, list(DISTILLATION_LOSSES))
+        if isinstance(self.loss_kwargs, str):
+            self.loss_kwargs = parse_json("loss_kwargs", self.loss_kwargs)
+        for name in self.loss_kwargs or {}:
+            knobs = loss_knobs(self.loss_type)
+            if name not in knobs:
+                allowed = ", ".join(knobs) or "none"
+                raise ValueError(
+                    f"`loss_kwargs` holds '{name}', but '{self.loss_type}' takes {allowed}{nearest(name, knobs)}."
+                )
+        if self.teacher_quantization is not None:
+            check_choice("teacher_quantization", self.teacher_quantization, ["4bit", "8bit"])
+        super().__post_init__()

@@ -1,0 +1,139 @@
+"""What a comparison leaves behind: a table, results.json, curves.png and the exported model's card."""
+
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from ..arguments import DataArguments
+from ..data import ClassificationData
+from ..evaluation import ComparedModel, describe_difference, mean_interval, plot_curves, text_table
+from ..hub import DatasetFacts, Result, TeacherFacts, hub_id
+from .distillation_trainer import DistillationTrainer
+
+
+class ComparisonReport:
+    """
+    Collects a teacher and its students over seeds, on the test split.
+
+    Args:
+        data ([`~hf_genkit.data.ClassificationData`]): What they were trained and tested on.
+        data_args ([`~hf_genkit.DataArguments`]): Where it came from.
+        command (`str`): The command that is being run.
+    """
+
+    def __init__(self, data: ClassificationData, data_args: DataArguments, command: str):
+        self.data, self.data_args, self.command = data, data_args, command
+        self.start = time.time()
+        self.models: dict[str, ComparedModel] = {}
+        self.seeds: dict[str, list[int]] = {}
+        self.histories: dict[str, list[list[dict]]] = {}
+
+    def add(self, name: str, seed: int, trainer: DistillationTrainer, test) -> None:
+        """
+        Tests a trained student, and at the first call its teacher.
+
+        Args:
+            name (`str`): Which of the students it is, the same for all seeds.
+            seed (`int`): The seed it was trained with.
+            trainer ([`DistillationTrainer`]): Its trainer.
+            test: Model inputs of the test split.
+        """
+        metrics = trainer.evaluate(test, metric_key_prefix="test")
+        if "teacher" not in self.models:
+            found = trainer.evaluate_teacher(test)
+            efficiency = trainer.measure_efficiency(test, of_teacher=True)
+            self.models["teacher"] = ComparedModel("teacher", [found["teacher_accuracy"]], found["items"], efficiency)
+        if name not in self.models:
+            samples = self.models["teacher"].samples
+            self.models[name] = ComparedModel(name, [], samples, trainer.measure_efficiency(test))
+            self.seeds[name], self.histories[name] = [], []
+        self.models[name].accuracies.append(metrics["test_accuracy"])
+        self.models[name].agreement.append(metrics["test_teacher_agreement"])
+        self.seeds[name].append(seed)
+        self.histories[name].append(list(trainer.state.log_history))
+
+    def write(self, exported: DistillationTrainer, baseline: str) -> None:
+        """
+        Prints the table and writes the exported model with card, results.json and curves.png.
+
+        Args:
+            exported ([`DistillationTrainer`]): The trainer of the first seed's distilled student.
+            baseline (`str`): Name of the students that were trained alone, if they were.
+        """
+        exported.save_model()
+        if not exported.is_world_process_zero():
+            return
+        folder = Path(exported.args.output_dir)
+        main = self.models["student, distilled"]
+        rows = [self.models[name].row() for name in sorted(self.models, key=["teacher", baseline, main.name].index)]
+        sentence = describe_difference(main, self.models[baseline]) if baseline in self.models else ""
+        seconds = time.time() - self.start
+        print(f"\n{text_table(rows)}\n\n{sentence}")
+        results = {
+            "models": {name: asdict(model) for name, model in self.models.items()},
+            "seeds": self.seeds,
+            "difference": sentence,
+            "seconds": round(seconds, 1),
+            "command": self.command,
+        }
+        (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        plot_curves(self.histories, folder / "curves.png")
+        exported.create_model_card(**self._facts(exported, rows, sentence, seconds))
+        print(f"\nThe distilled student, its card (README.md) and curves.png are in {folder}.")
+
+    def _facts(self, exported: DistillationTrainer, rows: list[dict], sentence: str, seconds: float) -> dict:
+        """What the card says beyond what the trainer knows."""
+        main, teacher = self.models["student, distilled"], self.models["teacher"]
+        interval = mean_interval(main.accuracies)
+        source = self.data_args
+        split = next(name for name in ("test", "validation") if name in self.data.splits)
+        name = "scikit-learn digits" if source.dataset_name == "digits" else Path(source.dataset_name).name
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+        limits = [
+            f"It knows the {len(self.data.id2label)} classes of {name} only, and answers with one of them for any input.",
+            f"The figures come from {main.samples:,} samples of one data set; other data were not tried.",
+            "The teacher's mistakes and biases are passed on to the student.",
+        ]
+        if len(main.accuracies) < 3:
+            limits.append(f"{len(main.accuracies)} seed(s) are too few to tell small differences from chance.")
+        facts = {
+            "dataset": DatasetFacts(
+                name,
+                id=None if source.dataset_name == "digits" else hub_id(source.dataset_name),
+                config=source.dataset_config,
+                split=split,
+                revision=source.dataset_revision,
+                samples=main.samples,
+            ),
+            "results": [
+                Result(
+                    "accuracy",
+                    main.accuracies[0],
+                    name="Accuracy",
+                    mean=interval.mean,
+                    interval=(interval.low, interval.high) if len(main.accuracies) > 1 else None,
+                    seeds=self.seeds["student, distilled"],
+                )
+            ],
+            "teacher": TeacherFacts(
+                exported.teacher_title,
+                id=hub_id(exported.teacher.name),
+                results=[
+                    Result("accuracy", teacher.accuracies[0], name="Accuracy"),
+                ],
+            ),
+            "comparison": rows,
+            "method": f"{exported.method_sentence} {sentence}".strip(),
+            "command": self.command,
+            "hardware": f"{device}, {seconds:.0f} seconds for the whole comparison",
+            "limits": limits,
+            "pictures": [("curves.png", "Training loss and evaluation accuracy, mean and range over the seeds")],
+        }
+        if self.data.task == "image-classification":
+            image = self.data.first_image()
+            facts |= {"image_mode": "L" if self.data.channels == 1 else "RGB", "image_size": image.size}
+        return facts
