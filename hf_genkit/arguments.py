@@ -1,15 +1,22 @@
-"""Command lines and YAML files for recipes: [`GenkitParser`] and the argument dataclasses that recipes share."""
+"""Command lines, YAML files and terminals of recipes, and the argument dataclasses that recipes share."""
 
+import argparse
 import dataclasses
 import difflib
 import json
+import re
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from transformers.hf_argparser import HfArgumentParser
+from transformers.utils.logging import disable_progress_bar
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -32,19 +39,17 @@ def check_range(owner: Any, name: str, low: float, high: float = float("inf"), *
     value = getattr(owner, name)
     if value is None or (low < value <= high if above else low <= value <= high):
         return
+    allowed = f"above {low}" if above else f"at least {low}"
     if high != float("inf"):
-        allowed = f"between {low} and {high}"
-    else:
-        allowed = f"above {low}" if above else f"at least {low}"
+        allowed += f" and at most {high}"
     raise ValueError(f"`{name}` is {value}, but it must be {allowed}.")
 
 
 def check_choice(name: str, value: str, allowed: list[str]) -> None:
     """Raises a `ValueError` that names `value` and what is allowed unless it is one of `allowed`."""
     if value not in allowed:
-        raise ValueError(
-            f"`{name}` is '{value}', but it must be one of {', '.join(allowed)}{nearest(value, allowed)}."
-        )
+        names = ", ".join(allowed) if len(allowed) <= 20 else f"{len(allowed)} known names"
+        raise ValueError(f"`{name}` is '{value}', but it must be one of {names}{nearest(value, allowed)}.")
 
 
 def parse_json(name: str, text: str) -> dict:
@@ -58,13 +63,31 @@ def parse_json(name: str, text: str) -> dict:
     return value
 
 
+class PlainLoader(yaml.SafeLoader):
+    """Reads plain words as YAML 1.2 does: `5e-4` is a number, `off` and `no` are words and not booleans."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+PlainLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(true|false)$", re.IGNORECASE), list("tTfF"))
+PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+
+
 class GenkitParser(HfArgumentParser):
     """
     Reads dataclasses from the command line and, with `--config FILE.yaml`, from a YAML file.
 
     The YAML gives defaults and the command line wins. YAML values take the same road as the command line's, so types
-    and choices are checked alike (`5e-4` is a number in both). An unknown key is an error that names the nearest
-    known one, abbreviations are off, and a value that a dataclass refuses ends the program with that one sentence.
+    and choices are checked alike (`5e-4` is a number in both); null leaves an option at its default. An unknown key is
+    an error that names the nearest known one, abbreviations are off, and a value that a dataclass refuses ends the
+    program with that one sentence.
 
     Args:
         dataclass_types (`type` or `Iterable[type]`):
@@ -84,7 +107,8 @@ class GenkitParser(HfArgumentParser):
     """
 
     def __init__(self, dataclass_types, **kwargs):
-        super().__init__(dataclass_types, allow_abbrev=False, **kwargs)
+        kwargs = {"allow_abbrev": False, "usage": "%(prog)s [--config FILE.yaml] [--option value ...]", **kwargs}
+        super().__init__(dataclass_types, **kwargs)
         self.add_argument("--config", metavar="FILE.yaml", help="YAML file with defaults for any of these options.")
 
     def parse_args_into_dataclasses(self, args: list[str] | None = None) -> tuple:
@@ -95,26 +119,26 @@ class GenkitParser(HfArgumentParser):
             args (`list[str]`, *optional*, defaults to `sys.argv[1:]`): The words of the command line.
 
         Returns:
-            `tuple`: One instance of each dataclass, in the order they were given. The options that were set, by YAML
-            or by the command line, are kept in `parser.given` as a dictionary.
+            `tuple`: One instance of each dataclass, in the order they were given.
         """
         args = sys.argv[1:] if args is None else list(args)
-        config_file = self._config_file(args)
-        tokens = self._tokens_from_yaml(config_file) if config_file else []
-        namespace, unknown = self.parse_known_args(tokens + args)
+        config_finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        config_finder.error = self.error
+        config_finder.add_argument("--config")
+        config_file = config_finder.parse_known_args(args)[0].config
+        words_from_yaml = [] if config_file is None else self._words_from_yaml(config_file)
+        namespace, unknown = self.parse_known_args(words_from_yaml + args)
         if unknown:
-            word = next((w for w in unknown if w.startswith("-")), unknown[0]).split("=")[0]
+            word = next((word for word in unknown if word.startswith("-")), unknown[0]).split("=")[0]
             options = [option for action in self._actions for option in action.option_strings]
             self.error(f"unknown option '{word}'{nearest(word, options)}.")
         values = vars(namespace)
-        self.given = {key: value for key, value in values.items() if value != self.get_default(key)}
-        self.given.pop("config", None)
         instances = []
         for cls in self.dataclass_types:
             names = [f.name for f in dataclasses.fields(cls) if f.init]
             try:
                 instances.append(cls(**{name: values[name] for name in names}))
-            except (ValueError, TypeError) as error:
+            except ValueError as error:
                 self.error(str(error))
         return tuple(instances)
 
@@ -122,39 +146,45 @@ class GenkitParser(HfArgumentParser):
         """Ends the program with one sentence: the usage line of a hundred options would hide it."""
         self.exit(2, f"{self.prog}: error: {message}\n")
 
-    def _config_file(self, args: list[str]) -> str | None:
-        path = None
-        for position, word in enumerate(args):
-            if word == "--config":
-                if position + 1 == len(args):
-                    self.error("--config needs the name of a YAML file.")
-                path = args[position + 1]
-            elif word.startswith("--config="):
-                path = word.removeprefix("--config=")
-        return path
-
-    def _tokens_from_yaml(self, path: str) -> list[str]:
-        """The YAML file as command-line words; a key set to null becomes the default `None`."""
+    def _words_from_yaml(self, path: str) -> list[str]:
+        """The YAML file as the words of a command line."""
         if not Path(path).is_file():
             self.error(f"the config file '{path}' does not exist.")
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+            values = yaml.load(Path(path).read_text(encoding="utf-8"), PlainLoader)
         except yaml.YAMLError as error:
             self.error(f"the config file '{path}' is not valid YAML: {' '.join(str(error).split())}.")
         if not isinstance(values, dict):
             self.error(f"the config file '{path}' must hold 'key: value' lines, not a {type(values).__name__}.")
         known = [action.dest for action in self._actions if action.dest not in ("help", "config")]
-        tokens = []
+        words = []
         for key, value in values.items():
             if key not in known:
                 self.error(f"unknown key '{key}' in '{path}'{nearest(str(key), known)}.")
-            if value is None:
-                self.set_defaults(**{key: None})
-            elif isinstance(value, list):
-                tokens += [f"--{key}", *map(str, value)]
-            else:
-                tokens.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
-        return tokens
+            if isinstance(value, list):
+                words += [f"--{key}", *map(str, value)]
+            elif value is not None:
+                words.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
+        return words
+
+
+@contextmanager
+def recipe_terminal() -> Iterator[None]:
+    """
+    Keeps a recipe's terminal readable: only downloads have bars of their own, and an error that hf_genkit, a file or
+    the network raised ends the program with its sentence and the exit status 1. Other errors keep their traceback.
+    """
+    shows_downloads = not are_progress_bars_disabled()
+    disable_progress_bar()
+    if shows_downloads:
+        enable_progress_bars()
+    try:
+        yield
+    except (ImportError, OSError, ValueError) as error:
+        raised_in, _ = list(traceback.walk_tb(error.__traceback__))[-1]
+        if not isinstance(error, OSError) and not raised_in.f_globals["__name__"].startswith("hf_genkit."):
+            raise
+        sys.exit(f"error: {error}")
 
 
 @dataclass
@@ -205,9 +235,8 @@ class DataArguments:
 
     def __post_init__(self):
         check_range(self, "eval_fraction", 0, 0.9, above=True)
-        for name in ("image_size", "max_length", "max_train_samples", "max_eval_samples"):
+        for name in ("image_size", "max_length", "max_train_samples", "max_eval_samples", "labelled_samples"):
             check_range(self, name, 1)
-        check_range(self, "labelled_samples", 1)
 
     def for_loading(self) -> dict:
         """The arguments of [`~hf_genkit.data.load_data`]."""
@@ -255,7 +284,8 @@ class TeacherStudentArguments:
         default=None, metadata={"help": "Make the student of these layers of the teacher, such as 0 5."}
     )
     seeds: list[int] = field(
-        default_factory=lambda: [0, 1, 2], metadata={"help": "One pair of students is trained for each of these seeds."}
+        default_factory=lambda: [0, 1, 2],
+        metadata={"help": "One pair of students is trained for each of these seeds."},
     )
     baseline: bool = field(
         default=True, metadata={"help": "Also train the same student alone, on the labels, to compare with."}
@@ -276,10 +306,12 @@ class TeacherStudentArguments:
         for role, names in sources.items():
             given = [name for name in names if getattr(self, name) is not None]
             if len(given) != 1:
-                raise ValueError(f"The {role} needs exactly one of {', '.join(names)}; given: {given or 'none'}.")
+                raise ValueError(
+                    f"The {role} needs exactly one of {', '.join(names)}; given: {', '.join(given) or 'none'}."
+                )
         check_range(self, "teacher_epochs", 0)
         check_range(self, "teacher_learning_rate", 0, above=True)
         if self.teacher_config is not None and self.teacher_epochs == 0:
             raise ValueError("`teacher_epochs` is 0, but a teacher built from `teacher_config` has to be trained.")
-        if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
-            raise ValueError(f"`seeds` is {self.seeds}, but it must hold one or more different numbers.")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"`seeds` is {self.seeds}, but it must hold one or more different numbers from 0 on.")

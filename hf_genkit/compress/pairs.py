@@ -37,12 +37,14 @@ class ModelPair:
         image_size: int | None = None,
     ):
         self.args, self.data, self.config, self.image_size = args, data, config, image_size
-        self.teacher_processor = self._processor(args.teacher_model_name_or_path, config.teacher_revision)
+        self.teacher_processor = self._processor(
+            args.teacher_model_name_or_path, args.teacher_config, config.teacher_revision
+        )
         self.teacher = self._load_teacher()
         if args.student_layers is not None:
             self.processor = self.teacher_processor
         else:
-            self.processor = self._processor(args.student_model_name_or_path)
+            self.processor = self._processor(args.student_model_name_or_path, args.student_config)
 
     def new_student(self) -> PreTrainedModel:
         """A student as it is before training; seed torch first to get the same one again."""
@@ -71,16 +73,15 @@ class ModelPair:
         return teacher
 
     def _processor(
-        self, name: str | None, revision: str | None = None
+        self, name: str | None, options: dict | None, revision: str | None = None
     ) -> BaseImageProcessor | PreTrainedTokenizerBase:
         if name is not None:
             return load_processor(
                 name, self.data.task, revision=revision, trust_remote_code=self.config.trust_remote_code
             )
         if self.data.task == "image-classification":
-            height, width = self.data.first_image().size[::-1]
-            size = (self.image_size, self.image_size) if self.image_size else (height, width)
-            return image_processor_for(self.data.channels, size)
+            channels = options.get("num_channels", self.data.channels)
+            return image_processor_for(channels, self.image_size or self.data.first_image().size[::-1])
         if self.args.teacher_model_name_or_path is None:
             raise ValueError("A text model built from a config needs a teacher with a tokenizer to share.")
         return self.teacher_processor

@@ -136,7 +136,7 @@ class ClassificationData:
     @property
     def test_split(self) -> AnyDataset:
         """The split for the final figures; the validation split where there is no other."""
-        return self.splits["test"] if "test" in self.splits else self.evaluation_split
+        return self.splits.get("test") or self.evaluation_split
 
     def training_splits(self, labels: int | None, seed: int) -> tuple[AnyDataset, AnyDataset]:
         """

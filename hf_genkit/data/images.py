@@ -1,5 +1,6 @@
 """The fast path for images: decoded once into one uint8 array, fetched a batch at a time."""
 
+import math
 import mmap
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +56,10 @@ class ArrayImageDataset(torch.utils.data.Dataset):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int):
-        """Choose the draws of the augmentation, also in worker processes that run already."""
+        """
+        Choose the draws of the augmentation, also in worker processes that run already. A trainer must call it at each
+        epoch: accelerate's data loader does not where it runs on several processes or skips batches to resume.
+        """
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
@@ -125,6 +129,9 @@ def build_image_dataset(
     """
     if len(dataset) == 0:
         raise ValueError("There is no image to decode: the data set is empty.")
+    labels = np.full(len(dataset), UNLABELLED, dtype=np.int64)
+    if label_column is not None:
+        labels = encode_labels(dataset.with_format(None)[label_column][:], dataset.features[label_column], label2id)
     folder = Path(cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "hf_genkit")
     key = Hasher.hash((dataset._fingerprint, image_column, size, channels))
     path = folder / f"pixels-{key}.npy"
@@ -137,9 +144,6 @@ def build_image_dataset(
             pixels = _decode_all(encoded, image_column, channels or 1, channels is None, size, path, memory_map_over)
         except _ColourFound:
             pixels = _decode_all(encoded, image_column, 3, False, size, path, memory_map_over)
-    labels = np.full(len(dataset), UNLABELLED, dtype=np.int64)
-    if label_column is not None:
-        labels = encode_labels(dataset.with_format(None)[label_column][:], dataset.features[label_column], label2id)
     return ArrayImageDataset(pixels, labels, augmentation=augmentation, seed=seed)
 
 
@@ -165,6 +169,7 @@ def _decode_all(
         return to_array(image, channels, size)
 
     first = decode((0, encoded[0][column]))
+    is_large = math.prod(open_image(encoded[0][column], 0, column).size) >= THREADED_FROM_PIXELS
     shape = (len(encoded), *first.shape)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     in_file = len(encoded) * first.nbytes > memory_map_over
@@ -176,7 +181,7 @@ def _decode_all(
     try:
         # Pillow decodes outside the interpreter's lock, which pays for large images only.
         with ThreadPoolExecutor() as threads:
-            decode_batch = threads.map if first[0].size >= THREADED_FROM_PIXELS else map
+            decode_batch = threads.map if is_large else map
             for start in range(0, len(encoded), READ_BATCH):
                 rows = enumerate(encoded[start : start + READ_BATCH][column], start)
                 for index, image in enumerate(decode_batch(decode, rows), start):

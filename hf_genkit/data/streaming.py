@@ -53,5 +53,5 @@ def _decode_batch(rows: dict, indices: list[int], image_column, label_column, la
     images = [open_image(row, index, image_column) for row, index in zip(rows[image_column], indices, strict=True)]
     labels = [UNLABELLED] * len(images)
     if label_column is not None:
-        labels = encode_labels(rows[label_column], label_feature, label2id).tolist()
+        labels = encode_labels(rows[label_column], label_feature, label2id)
     return {"pixel_values": [to_array(image, channels, size) for image in images], "labels": labels}

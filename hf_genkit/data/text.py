@@ -71,7 +71,6 @@ def build_text_dataset(
         raise ValueError(f"The labels {label_column!r} are lists, so {text_column!r} must hold lists of words.")
     if tokenize.label_words and teacher_tokenizer is not None:
         raise ValueError("Token classification needs one tokenizer for teacher and student, since words are labelled.")
-    tokenize.settle()
     fingerprint = Hasher.hash((dataset._fingerprint, tokenize))
     file = None
     if dataset.cache_files:
@@ -187,12 +186,6 @@ class _Tokenize:
         else:
             columns["labels"] = [UNLABELLED] * len(indices)
         return columns
-
-    def settle(self):
-        """A fast tokenizer is hashed with the truncation of its latest call: make one as all others will be."""
-        for tokenizer in (self.tokenizer, self.teacher_tokenizer):
-            if tokenizer is not None:
-                self._encode(tokenizer, [[["word"] if self.are_words else "word"]] * len(self.text_columns))
 
     def _encode(self, tokenizer: PreTrainedTokenizerBase, texts: list[list]) -> BatchEncoding:
         limit = min(self.max_length or LARGE_INTEGER, tokenizer.model_max_length)

@@ -1,6 +1,6 @@
 """Model cards, and pushing a model with its card and pictures to the Hugging Face Hub in one commit."""
 
-from .card_rules import check_model_card
+from .card_rules import LICENSES, check_model_card
 from .cards import (
     CardFacts,
     DatasetFacts,
@@ -15,6 +15,7 @@ from .push import check_push_access, push_folder, shareable_files
 
 
 __all__ = [
+    "LICENSES",
     "CardFacts",
     "DatasetFacts",
     "Result",

@@ -14,6 +14,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 NOT_EVALUATED = "This model has not been evaluated."
 
 VOCABULARY = yaml.safe_load((Path(__file__).parent / "templates" / "vocabulary.yaml").read_text(encoding="utf-8"))
+LICENSES: list[str] = VOCABULARY["licenses"]
 
 TOKEN = re.compile(r"\bhf_(?:oauth_)?[A-Za-z0-9]{20,}[\w.-]*")
 LOCAL_PATH = re.compile(
@@ -55,7 +56,7 @@ def check_model_card(text: str) -> None:
         raise ValueError(f"The model card's pipeline_tag {metadata['pipeline_tag']!r} is not a task of the Hub.")
     if not isinstance(metadata["tags"], list) or not all(isinstance(tag, str) for tag in metadata["tags"]):
         raise ValueError(f"The model card's tags must be a list of strings, got {metadata['tags']!r}.")
-    if "license" in metadata and metadata["license"] not in VOCABULARY["licenses"]:
+    if "license" in metadata and metadata["license"] not in LICENSES:
         raise ValueError(
             f"The model card's license {metadata['license']!r} is not an id of the Hub, such as 'apache-2.0' or 'other'."
         )

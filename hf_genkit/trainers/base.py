@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
@@ -156,6 +156,13 @@ class GenkitTrainer(HubMixin, Trainer):
             self._flops_per_item = 6.0 * self.model.num_parameters(exclude_embeddings=True)
         return self._flops_per_item * inputs[self.model.main_input_name].numel()
 
+    def _run_epoch(self, *, epoch: int, train_dataloader, **kwargs):
+        # accelerate tells a map-style data set its epoch on one process only, and not after a resume within an epoch.
+        dataset = train_dataloader.dataset
+        if hasattr(dataset, "set_epoch"):
+            dataset.set_epoch(epoch)
+        super()._run_epoch(epoch=epoch, train_dataloader=train_dataloader, **kwargs)
+
     # ---- Runs and their folder ----
 
     def check_before_training(self) -> None:
@@ -295,6 +302,26 @@ class GenkitTrainer(HubMixin, Trainer):
         else:
             self.optimizer.load_state_dict(checkpointing.load_state(checkpoint, "optimizer"))
             self.lr_scheduler.load_state_dict(checkpointing.load_state(checkpoint, "scheduler"))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        if self._has_sharded_state or not isinstance(self.model, PreTrainedModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self._load_weights(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        if self._has_sharded_state or not isinstance(self.model, PreTrainedModel):
+            super()._load_best_model()
+        else:
+            self._load_weights(self.state.best_model_checkpoint)
+
+    def _load_weights(self, checkpoint: str) -> None:
+        """
+        Loads a checkpoint as `from_pretrained` does. Many architectures save their weights under other names than the
+        modules have; Trainer's own way of loading skips those with a warning and goes on with the weights it has.
+        """
+        saved = type(self.model).from_pretrained(checkpoint, config=self.model.config, dtype=self.model.dtype)
+        self.model.load_state_dict(saved.state_dict())
 
     def _save_scaler(self, output_dir: str) -> None:
         if self.accelerator.scaler is not None and self.args.should_save:

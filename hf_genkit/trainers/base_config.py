@@ -1,10 +1,12 @@
 """Arguments that every trainer of the package shares."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
+import torch
 from transformers import TrainingArguments
 
-from ..arguments import check_range
+from ..arguments import check_choice, check_range
+from ..hub import LICENSES
 
 
 @dataclass
@@ -12,37 +14,42 @@ class GenkitConfig(TrainingArguments):
     """
     [`~transformers.TrainingArguments`] whose ranges are checked when they are parsed, before anything heavy is loaded.
 
+    Args:
+        license (`str`, *optional*): License of the trained model, by its id on the Hub, for the model card.
+
     Raises:
         `ValueError`: A value lies outside its range; the message names both.
     """
 
+    license: str | None = field(
+        default=None, metadata={"help": "License of the trained model for its card, such as apache-2.0."}
+    )
+
     def __post_init__(self):
-        for name in (
-            "per_device_train_batch_size",
-            "per_device_eval_batch_size",
-            "gradient_accumulation_steps",
-        ):
+        if self.license is not None:
+            check_choice("license", self.license, LICENSES)
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
             check_range(self, name, 1)
         for name in ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps"):
             check_range(self, name, 0)
         if self.max_steps <= 0:
             check_range(self, "num_train_epochs", 0, above=True)
         check_range(self, "label_smoothing_factor", 0, 1)
+        if not torch.accelerator.is_available():
+            self.dataloader_pin_memory = False  # there is nothing to pin it for, and torch would warn at every loader
         super().__post_init__()
-
-    @classmethod
-    def method_fields(cls) -> list[str]:
-        """The names of the fields that a method adds to [`~transformers.TrainingArguments`]."""
-        shared = {f.name for f in fields(TrainingArguments)}
-        return [f.name for f in fields(cls) if f.name not in shared]
 
     def changed(self) -> dict:
         """The arguments that shape the result and differ from their defaults, as plain JSON values."""
         values = self.to_dict()
-        names = [*RESULT_FIELDS, *self.method_fields()]
+        shared = {f.name for f in fields(TrainingArguments)}
+        names = [*RESULT_FIELDS, *(f.name for f in fields(self) if f.name not in shared | BOOKKEEPING_FIELDS)]
         defaults = {f.name: f.default for f in fields(self)}
         return {name: values[name] for name in names if values[name] != defaults[name]}
 
+
+# Fields of our configs that don't change which weights come out.
+BOOKKEEPING_FIELDS = {"license", "teacher_cache", "trust_remote_code"}
 
 # The fields of TrainingArguments that change which weights come out, length of training aside.
 RESULT_FIELDS = [

@@ -3,6 +3,8 @@
 import inspect
 from dataclasses import dataclass, field
 
+import torch
+
 from ..arguments import check_choice, check_range, nearest, parse_json
 from ..losses import DISTILLATION_LOSSES
 from .base_config import GenkitConfig
@@ -30,9 +32,11 @@ class DistillationConfig(GenkitConfig):
             Divides teacher's and student's logits in the soft loss; above 0. Softened losses are multiplied by its
             square, so gradients keep their size.
         loss_type (`str`, *optional*, defaults to `"kl"`): A key of `hf_genkit.losses.DISTILLATION_LOSSES`.
-        loss_kwargs (`dict` or `str`, *optional*): Knobs of that loss, such as `{"beta": 0.1}` for "jsd".
+        loss_kwargs (`dict` or `str`, *optional*): Numbers for that loss's knobs, such as `{"beta": 0.1}` for "jsd".
         teacher_revision (`str`, *optional*): Commit, tag or branch of a teacher that is given by name.
-        teacher_dtype (`str`, *optional*): Dtype to load such a teacher in; defaults to the one it was saved in.
+        teacher_dtype (`str`, *optional*):
+            Dtype to load such a teacher in: "bfloat16", "float16", "float32" or "float64"; defaults to the one it was
+            saved in.
         teacher_quantization (`str`, *optional*): "4bit" or "8bit" loads such a teacher with bitsandbytes.
         teacher_cache (`str`, *optional*, defaults to `"auto"`):
             Where the teacher's logits are kept: "auto" for `<output_dir>/teacher_cache`, "off", or a folder.
@@ -78,13 +82,23 @@ class DistillationConfig(GenkitConfig):
         check_choice("loss_type", self.loss_type, list(DISTILLATION_LOSSES))
         if isinstance(self.loss_kwargs, str):
             self.loss_kwargs = parse_json("loss_kwargs", self.loss_kwargs)
-        for name in self.loss_kwargs or {}:
-            knobs = loss_knobs(self.loss_type)
-            if name not in knobs:
-                allowed = ", ".join(knobs) or "none"
-                raise ValueError(
-                    f"`loss_kwargs` holds '{name}', but '{self.loss_type}' takes {allowed}{nearest(name, knobs)}."
-                )
+        self._check_loss_kwargs(self.loss_kwargs or {})
+        if self.teacher_dtype is not None:
+            check_choice("teacher_dtype", self.teacher_dtype, ["bfloat16", "float16", "float32", "float64"])
         if self.teacher_quantization is not None:
             check_choice("teacher_quantization", self.teacher_quantization, ["4bit", "8bit"])
         super().__post_init__()
+
+    def _check_loss_kwargs(self, knobs: dict) -> None:
+        """Refuses knobs that the loss lacks or that are no numbers; a trial on two items lets it check its ranges."""
+        known = loss_knobs(self.loss_type)
+        for name, value in knobs.items():
+            if name not in known:
+                raise ValueError(
+                    f"`loss_kwargs` holds '{name}', but '{self.loss_type}' takes "
+                    f"{', '.join(known) or 'none'}{nearest(name, known)}."
+                )
+            if not isinstance(value, (int, float)):
+                raise ValueError(f"`loss_kwargs` sets '{name}' to {value!r}, but it must be a number.")
+        logits, labels = torch.zeros(2, 2), torch.arange(2)
+        DISTILLATION_LOSSES[self.loss_type](logits, logits, temperature=self.temperature, labels=labels, **knobs)

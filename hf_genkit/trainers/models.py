@@ -76,5 +76,3 @@ def classifier_from_config(
     from_data = {name: value for name, value in from_data.items() if name in known}
     labels = {"id2label": data.id2label, "label2id": data.label2id}
     return AUTO_CLASSES[data.task].from_config(AutoConfig.for_model(model_type, **{**from_data, **options, **labels}))
-
-

@@ -1,4 +1,4 @@
-"""What a comparison leaves behind: a table, results.json, curves.png and the exported model's card."""
+"""A comparison's folder and what it leaves there: results.json, curves.png and the exported model's card."""
 
 import json
 import os
@@ -8,24 +8,44 @@ from pathlib import Path
 
 import torch
 
-from ..arguments import DataArguments
+from ..arguments import DataArguments, TeacherStudentArguments
 from ..data import ClassificationData
 from ..evaluation import ComparedModel, describe_difference, mean_interval, plot_curves, text_table
 from ..hub import DatasetFacts, Result, TeacherFacts, hub_id
+from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationTrainer
+
+
+# Settings that may change from one call to the next in the same folder.
+OPEN_SETTINGS = {"seeds", "seed", "baseline", "cache_only", "teacher_epochs"}
 
 
 class ComparisonReport:
     """
-    Collects a teacher and its students over seeds, on the test split.
+    Collects a teacher and its students over seeds, on the test split. Make it before anything is trained.
 
     Args:
-        data ([`~hf_genkit.data.ClassificationData`]): What they were trained and tested on.
-        data_args ([`~hf_genkit.DataArguments`]): Where it came from.
+        pair_args ([`~hf_genkit.TeacherStudentArguments`]): The models to compare.
+        data_args ([`~hf_genkit.DataArguments`]): Where the data comes from.
+        args ([`~hf_genkit.DistillationConfig`]): How the students are trained, and the folder of the comparison.
+        data ([`~hf_genkit.data.ClassificationData`]): What they are trained and tested on.
         command (`str`): The command that is being run.
+
+    Raises:
+        `ValueError`: The folder holds another comparison, and `args.resume_from_checkpoint` is not set.
     """
 
-    def __init__(self, data: ClassificationData, data_args: DataArguments, command: str):
+    def __init__(
+        self,
+        pair_args: TeacherStudentArguments,
+        data_args: DataArguments,
+        args: DistillationConfig,
+        data: ClassificationData,
+        command: str,
+    ):
+        settings = {**asdict(pair_args), **asdict(data_args), **args.changed()}
+        settings = {name: value for name, value in settings.items() if name not in OPEN_SETTINGS}
+        _claim_folder(Path(args.output_dir), settings, resuming=bool(args.resume_from_checkpoint))
         self.data, self.data_args, self.command = data, data_args, command
         self.start = time.time()
         self.models: dict[str, ComparedModel] = {}
@@ -78,7 +98,7 @@ class ComparisonReport:
             "seeds": self.seeds,
             "difference": sentence,
             "seconds": round(seconds, 1),
-            "command": self.command,
+            "processes": exported.accelerator.num_processes,
         }
         (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         plot_curves(self.histories, folder / "curves.png")
@@ -99,7 +119,7 @@ class ComparisonReport:
             "The teacher's mistakes and biases are passed on to the student.",
         ]
         if len(main.accuracies) < 3:
-            limits.append(f"{len(main.accuracies)} seed(s) are too few to tell small differences from chance.")
+            limits.append("One or two seeds are too few to tell small differences from chance.")
         facts = {
             "dataset": DatasetFacts(
                 name,
@@ -135,5 +155,28 @@ class ComparisonReport:
         }
         if self.data.task == "image-classification":
             image = self.data.first_image()
-            facts |= {"image_mode": "L" if self.data.channels == 1 else "RGB", "image_size": image.size}
+            grey = len(exported.image_processor.image_mean) == 1
+            facts |= {"image_mode": "L" if grey else "RGB", "image_size": image.size}
         return facts
+
+
+def _claim_folder(folder: Path, settings: dict, resuming: bool) -> None:
+    """Notes what is compared in a folder, and refuses one that holds another comparison."""
+    note = folder / "runs" / "comparison.json"
+    here = json.loads(json.dumps(settings))
+    if not note.is_file():
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(here, indent=2), encoding="utf-8")
+        return
+    there = json.loads(note.read_text(encoding="utf-8"))
+    if there == here or resuming:
+        return
+    changes = [
+        f"{name} {there.get(name, 'its default')} there, {here.get(name, 'its default')} here"
+        for name in sorted({*there, *here})
+        if there.get(name) != here.get(name)
+    ]
+    raise ValueError(
+        f"'{folder}' holds another run ({'; '.join(changes[:3])}): set resume_from_checkpoint to go on with it, or "
+        "choose another output_dir."
+    )

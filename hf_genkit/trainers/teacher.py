@@ -6,11 +6,17 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoImageProcessor, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.utils import is_bitsandbytes_available
+from transformers.utils import is_bitsandbytes_available, logging
 
 from .inputs import argument_names, teacher_inputs, with_float_pixels
 from .tasks import AUTO_CLASSES
 from .teacher_cache import KEY_BYTES, TeacherCache, weights_fingerprint
+
+
+logger = logging.get_logger(__name__)
+
+# Names of classification heads: a few small rows, which quantization would only make worse.
+HEADS = ["classifier", "score"]
 
 
 def load_teacher(
@@ -34,7 +40,8 @@ def load_teacher(
         trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run modeling code from the repo.
 
     Returns:
-        `tuple[PreTrainedModel, BaseImageProcessor | None]`: The teacher and its image processor (`None` for text).
+        `tuple[PreTrainedModel, BaseImageProcessor | None]`: The teacher and its image processor (`None` for text, and
+        where its repo has none).
 
     Raises:
         `ImportError`: `quantization` needs bitsandbytes and it is not installed.
@@ -43,10 +50,11 @@ def load_teacher(
     if quantization is not None:
         if not is_bitsandbytes_available():
             raise ImportError('A quantized teacher needs bitsandbytes: pip install "hf-genkit[bnb]".')
-        config = (
-            BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
-            if quantization == "4bit"
-            else BitsAndBytesConfig(load_in_8bit=True)
+        config = BitsAndBytesConfig(
+            load_in_4bit=quantization == "4bit",
+            load_in_8bit=quantization == "8bit",
+            bnb_4bit_quant_type="nf4",
+            llm_int8_skip_modules=HEADS,
         )
     model = AUTO_CLASSES[task].from_pretrained(
         name,
@@ -55,9 +63,15 @@ def load_teacher(
         quantization_config=config,
         trust_remote_code=trust_remote_code,
     )
-    if task != "image-classification":
-        return model, None
-    return model, AutoImageProcessor.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    return model, _image_processor(name, revision, trust_remote_code) if task == "image-classification" else None
+
+
+def _image_processor(name: str, revision: str | None, trust_remote_code: bool) -> BaseImageProcessor | None:
+    try:
+        return AutoImageProcessor.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    except OSError:
+        logger.warning(f"The teacher '{name}' comes without an image processor: it gets the student's pixels.")
+        return None
 
 
 def match_labels(student: PreTrainedModel, teacher: PreTrainedModel) -> torch.Tensor | None:

@@ -162,18 +162,23 @@ class TeacherCache:
         Returns:
             `list[torch.Tensor]` or `None`: For each sample its rows `[rows, classes]`, on the CPU.
         """
-        rows = []
+        rows, damaged = [], []
         for key in keys:
             where = self._where.get(key)
             if where is None:
-                return None
+                continue
             stem, offset, length, checksum = where
             data = self._slice(stem, offset, length)
-            if xxhash.xxh3_64_intdigest(data) != checksum:
-                logger.warning(f"An entry of the teacher cache in {self.folder} is damaged, so it is computed again.")
-                del self._where[key]
-                return None
-            rows.append(data)
+            if xxhash.xxh3_64_intdigest(data) == checksum:
+                rows.append(data)
+            else:
+                damaged.append(key)
+        if damaged:
+            logger.warning_once(f"The teacher cache in {self.folder} is damaged: what is lost is computed again.")
+            for key in damaged:
+                self._where.pop(key, None)
+        if len(rows) < len(keys):
+            return None
         joined = torch.frombuffer(bytearray().join(rows), dtype=self.dtype).view(-1, self.classes)
         width = self.classes * self.dtype.itemsize
         return list(joined.split([len(row) // width for row in rows]))

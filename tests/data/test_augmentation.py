@@ -101,17 +101,22 @@ def test_shift_moves_in_both_directions_and_fills_with_black():
         assert len(matches) == 1
         seen.update(matches)
     assert {down for down, _ in seen} == {right for _, right in seen} == {-2, -1, 0, 1, 2}
+    assert len(seen) > 15
 
 
 def test_cutout_blackens_one_square_of_every_image():
-    cut = Augmentation(cutout=4)(PIXELS, seed=0, epoch=0, indices=np.arange(64))
-    assert np.array_equal(cut[cut > 0], PIXELS[cut > 0])
+    square = PIXELS[..., :10]
+    cut = Augmentation(cutout=4)(square, seed=0, epoch=0, indices=np.arange(64))
+    corners = set()
+    assert np.array_equal(cut[cut > 0], square[cut > 0])
     for image in cut:
         rows, columns = np.nonzero((image == 0).all(0))
         height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
         assert len(rows) == height * width == (image == 0).sum() / 3
         assert 2 <= height <= 4
         assert 2 <= width <= 4
+        corners.add((rows[0], columns[0]))
+    assert len(corners) > 30
 
 
 def test_the_input_is_not_changed():

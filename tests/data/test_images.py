@@ -134,8 +134,15 @@ def test_an_unreadable_image_is_named_by_its_index(bad, side):
         file = io.BytesIO()
         PILImage.fromarray(np.full((side, side), 0.5, dtype=np.float32)).save(file, "TIFF")
         images[2] = {"bytes": file.getvalue(), "path": None}
-    with pytest.raises(ValueError, match="Image 2 of the column 'image'"):
+    reason = "is missing" if bad == "missing" else "can't be read: "
+    with pytest.raises(ValueError, match=f"Image 2 of the column 'image' {reason}"):
         build(images)
+
+
+def test_a_label_that_is_no_class_is_found_before_any_image_is_decoded():
+    rows = image_rows([{"bytes": b"no", "path": None}])
+    with pytest.raises(ValueError, match="'cat' is not one of the classes"):
+        build_image_dataset(rows, image_column="image", label_column="label", label2id={"bird": 0})
 
 
 def test_an_empty_data_set_is_refused():
@@ -149,7 +156,8 @@ def test_paths_are_images_too(tmp_path):
     assert np.array_equal(build_image_dataset(rows, image_column="file").pixels, GREY[:1, None])
 
 
-def test_large_images_are_decoded_by_several_threads_in_order(monkeypatch):
+@pytest.mark.parametrize("size", [None, (9, 10)])
+def test_large_images_are_decoded_by_several_threads_in_order(size, monkeypatch):
     seen = set()
 
     def open_image(*args):
@@ -159,7 +167,10 @@ def test_large_images_are_decoded_by_several_threads_in_order(monkeypatch):
     real = images_module.open_image
     monkeypatch.setattr(images_module, "open_image", open_image)
     large = RNG.integers(0, 256, (40, 130, 130), dtype=np.uint8)
-    assert np.array_equal(build(large).pixels[:, 0], large)
+    expected = [
+        np.asarray(PILImage.fromarray(i).resize((10, 9), PILImage.Resampling.BILINEAR) if size else i) for i in large
+    ]
+    assert np.array_equal(build(large, size=size).pixels[:, 0], expected)
     assert threading.main_thread() in seen
     assert len(seen) > 1
 
@@ -206,7 +217,7 @@ def test_a_small_array_is_in_memory_and_writes_nothing(tmp_path):
 
 
 def test_workers_get_the_name_of_a_memory_mapped_file_instead_of_its_content(tmp_path):
-    np.save(tmp_path / "pixels.npy", np.zeros((1000, 1, 28, 28), dtype=np.uint8))
+    np.save(tmp_path / "pixels.npy", np.arange(784_000).reshape(1000, 1, 28, 28).astype(np.uint8))
     pixels = np.load(tmp_path / "pixels.npy", mmap_mode="r")
     labels = np.zeros(1000, dtype=np.int64)
     pickled = pickle.dumps(ArrayImageDataset(pixels, labels))

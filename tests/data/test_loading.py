@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDatasetDict, Value
+from datasets.arrow_writer import ArrowWriter
 from PIL import Image
 
 from hf_genkit.data import load_data
@@ -183,6 +184,15 @@ def test_a_source_that_does_not_exist(name, message):
     with pytest.raises(ValueError, match=message) as error:
         load_data(name)
     assert "\n" not in str(error.value)
+
+
+def test_an_empty_split_with_a_file_is_named_too(tmp_path):
+    name = saved(tmp_path, train=texts(8), test=texts(3))
+    shard = next((tmp_path / "saved" / "test").glob("*.arrow"))
+    with ArrowWriter(path=str(shard), features=texts(1).features) as writer:
+        writer.finalize()
+    with pytest.raises(ValueError, match=r"The split 'test' of the data set '.*' is empty"):
+        load_data(name)
 
 
 def test_a_configuration_that_does_not_exist(tmp_path):

@@ -83,6 +83,14 @@ def test_grey_images_for_a_colour_processor_are_repeated_as_it_does_itself(side)
     assert maximum < (0.01 if side == 28 else 2.01)
 
 
+def test_grey_images_are_repeated_where_nothing_is_normalised():
+    images = colour(28, 28)[..., 0]
+    processor = ViTImageProcessorPil(do_resize=False, do_normalize=False, do_convert_rgb=True)
+    torch.testing.assert_close(
+        prepare_pixels(as_batch(images), processor), by_processor(images, processor).float(), atol=2e-6, rtol=2e-6
+    )
+
+
 def test_colour_images_for_a_grey_processor_become_pillows_luma():
     images = RNG.integers(0, 256, (4, 28, 28, 3), dtype=np.uint8)
     processor = image_processor_for(1, 28)
