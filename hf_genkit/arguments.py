@@ -66,12 +66,11 @@ def parse_json(name: str, text: str) -> dict:
 class PlainLoader(yaml.SafeLoader):
     """Reads plain words as YAML 1.2 does: `5e-4` is a number, `off` and `no` are words and not booleans."""
 
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
-
+PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 PlainLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(true|false)$", re.IGNORECASE), list("tTfF"))
 PlainLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",

@@ -23,8 +23,8 @@ from hf_genkit import DataArguments, DistillationConfig, DistillationTrainer, Ge
 from hf_genkit.arguments import recipe_terminal
 from hf_genkit.compress import ModelPair
 from hf_genkit.data import ClassificationData, load_data
-from hf_genkit.hub import check_push_access
-from hf_genkit.trainers import ComparisonReport, OneLineProgress, last_whole_checkpoint
+from hf_genkit.trainers import ComparisonReport, last_whole_checkpoint
+from hf_genkit.trainers.progress import show_one_line
 
 
 def main(argv: list[str]) -> None:
@@ -33,15 +33,12 @@ def main(argv: list[str]) -> None:
         argv = ["--config", str(Path(__file__).with_suffix("") / "digits.yaml"), *argv]
     parser = GenkitParser((TeacherStudentArguments, DataArguments, DistillationConfig))
     pair_args, data_args, args = parser.parse_args_into_dataclasses(argv)
-    out = Path(args.output_dir)
-    if args.push_to_hub:
-        check_push_access(args.hub_model_id or out.absolute().name, args.hub_token)
-
+    report = ComparisonReport(pair_args, data_args, args, command)
     set_seed(args.seed)
     with PartialState().main_process_first():
         data = ClassificationData(load_data(**data_args.for_loading()), **data_args.columns())
-        report = ComparisonReport(pair_args, data_args, args, data, command)
         pair = ModelPair(pair_args, data, args, image_size=data_args.image_size)
+        pair.new_student()  # one that can't be built is refused before the teacher trains
     labelled, everything = data.training_splits(data_args.labelled_samples, args.seed)
 
     @cache
@@ -50,7 +47,7 @@ def main(argv: list[str]) -> None:
         with PartialState().main_process_first():
             return data.inputs(split, *processors, **options)
 
-    def train(name, model, teacher, split, *processors, **changes) -> DistillationTrainer:
+    def trainer_for(name, model, teacher, split, *processors, **changes) -> DistillationTrainer:
         trainer = DistillationTrainer(
             model,
             teacher,
@@ -61,14 +58,39 @@ def main(argv: list[str]) -> None:
             processing_class=processors[0],
             teacher_processing_class=processors[-1],
         )
-        OneLineProgress.show(trainer, name)
-        if pair_args.cache_only and teacher is not None:
-            sys.exit(f"The teacher cache holds {trainer.fill_teacher_cache()} samples.")
-        folder = trainer.args.output_dir
-        trainer.train(last_whole_checkpoint(folder) if args.resume_from_checkpoint else None)
-        return trainer
+        return show_one_line(trainer, name)
 
+    out = Path(args.output_dir)
+    resume_from = last_whole_checkpoint if args.resume_from_checkpoint else lambda folder: None
     if pair_args.teacher_epochs > 0:
         changes = {"num_train_epochs": pair_args.teacher_epochs, "learning_rate": pair_args.teacher_learning_rate}
         changes |= {"output_dir": str(out / "runs" / "teacher"), "alpha": 0.0, "push_to_hub": False}
-        train("teacher", pair.teacher, None, labelled, pair.teacher_processor, **changes)
+        trainer = trainer_for("teacher", pair.teacher, None, labelled, pair.teacher_processor, **changes)
+        trainer.train(resume_from(trainer.args.output_dir))
+    if args.teacher_cache == "auto" and data_args.augmentation is None and not data.is_streamed:
+        args.teacher_cache = str(out / "teacher_cache")  # all students share it
+
+    processors, exported = (pair.processor, pair.teacher_processor), None
+    for seed in pair_args.seeds:
+        for kind in ("distilled", "alone") if pair_args.baseline else ("distilled",):
+            split, alpha = (everything, args.alpha) if kind == "distilled" else (labelled, 0.0)
+            exports = kind == "distilled" and exported is None
+            changes = {"output_dir": str(out if exports else out / "runs" / f"{kind}-seed-{seed}"), "seed": seed}
+            changes |= {"alpha": alpha, "push_to_hub": args.push_to_hub and exports}
+            set_seed(seed)
+            name, student = f"student, {kind}", pair.new_student()
+            trainer = trainer_for(f"{name}, seed {seed}", student, pair.teacher, split, *processors, **changes)
+            if pair_args.cache_only:
+                return print(f"The teacher cache holds {trainer.fill_teacher_cache()} samples.")
+            trainer.train(resume_from(trainer.args.output_dir))
+            report.add(name, seed, trainer, inputs(data.test_split, *processors))
+            exported = trainer if exports else exported
+    report.write(exported, data, baseline="student, alone")
+    if args.push_to_hub:
+        exported.push_to_hub()
+    exported.accelerator.end_training()
+
+
+if __name__ == "__main__":
+    with recipe_terminal():
+        main(sys.argv[1:])

@@ -3,17 +3,31 @@
 import time
 
 from tqdm.auto import tqdm
-from transformers import TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+
+
+def show_one_line(trainer: Trainer, name: str) -> Trainer:
+    """
+    Makes a trainer show its run as [`OneLineProgress`] instead of a bar and a line for each log.
+
+    Args:
+        trainer (`Trainer`): The trainer to change.
+        name (`str`): What the run is called, such as "student, distilled, seed 0".
+
+    Returns:
+        `Trainer`: The same trainer.
+    """
+    trainer.remove_callback(PrinterCallback if trainer.args.disable_tqdm else ProgressCallback)
+    trainer.add_callback(OneLineProgress(name))
+    return trainer
 
 
 class OneLineProgress(TrainerCallback):
     """
-    Shows a run as a bar with the last logged values, where there is a terminal, and prints one line when it is over.
-
-    It stands in for [`~transformers.trainer_callback.ProgressCallback`], which prints a line for each log.
+    A bar with the last logged values, where there is a terminal, and a printed line when the run is over.
 
     Args:
-        name (`str`): What the run is called, such as "student, distilled, seed 0".
+        name (`str`): What the run is called.
     """
 
     def __init__(self, name: str):
@@ -24,8 +38,8 @@ class OneLineProgress(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
             self.start = time.time()
-            options = {"total": state.max_steps, "initial": state.global_step, "leave": False, "disable": None}
-            self.bar = tqdm(desc=self.name, dynamic_ncols=True, **options)
+            steps = {"initial": state.global_step, "total": state.max_steps}
+            self.bar = tqdm(desc=self.name, **steps, leave=False, dynamic_ncols=True, disable=args.disable_tqdm or None)
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.bar is not None:

@@ -7,11 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 
 from ..arguments import DataArguments, TeacherStudentArguments
 from ..data import ClassificationData
 from ..evaluation import ComparedModel, describe_difference, mean_interval, plot_curves, text_table
-from ..hub import DatasetFacts, Result, TeacherFacts, hub_id
+from ..hub import DatasetFacts, Result, TeacherFacts, check_push_access, hub_id
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationTrainer
 
@@ -28,11 +29,11 @@ class ComparisonReport:
         pair_args ([`~hf_genkit.TeacherStudentArguments`]): The models to compare.
         data_args ([`~hf_genkit.DataArguments`]): Where the data comes from.
         args ([`~hf_genkit.DistillationConfig`]): How the students are trained, and the folder of the comparison.
-        data ([`~hf_genkit.data.ClassificationData`]): What they are trained and tested on.
         command (`str`): The command that is being run.
 
     Raises:
-        `ValueError`: The folder holds another comparison, and `args.resume_from_checkpoint` is not set.
+        `ValueError`: The folder holds another comparison, and `args.resume_from_checkpoint` is not set; or the result
+            shall be pushed and can't be.
     """
 
     def __init__(
@@ -40,13 +41,16 @@ class ComparisonReport:
         pair_args: TeacherStudentArguments,
         data_args: DataArguments,
         args: DistillationConfig,
-        data: ClassificationData,
         command: str,
     ):
+        folder = Path(args.output_dir)
+        if args.push_to_hub:
+            check_push_access(args.hub_model_id or folder.absolute().name, args.hub_token)
         settings = {**asdict(pair_args), **asdict(data_args), **args.changed()}
         settings = {name: value for name, value in settings.items() if name not in OPEN_SETTINGS}
-        _claim_folder(Path(args.output_dir), settings, resuming=bool(args.resume_from_checkpoint))
-        self.data, self.data_args, self.command = data, data_args, command
+        with PartialState().main_process_first():
+            _claim_folder(folder, settings, resuming=bool(args.resume_from_checkpoint))
+        self.data_args, self.command = data_args, command
         self.start = time.time()
         self.models: dict[str, ComparedModel] = {}
         self.seeds: dict[str, list[int]] = {}
@@ -76,15 +80,16 @@ class ComparisonReport:
         self.seeds[name].append(seed)
         self.histories[name].append(list(trainer.state.log_history))
 
-    def write(self, exported: DistillationTrainer, baseline: str) -> None:
+    def write(self, exported: DistillationTrainer, data: ClassificationData, baseline: str) -> None:
         """
         Prints the table and writes the exported model with card, results.json and curves.png.
 
         Args:
             exported ([`DistillationTrainer`]): The trainer of the first seed's distilled student.
+            data ([`~hf_genkit.data.ClassificationData`]): What the models were trained and tested on.
             baseline (`str`): Name of the students that were trained alone, if they were.
         """
-        exported.save_model()
+        exported.save_model(_internal_call=True)  # the push comes later, with the card
         if not exported.is_world_process_zero():
             return
         folder = Path(exported.args.output_dir)
@@ -102,19 +107,21 @@ class ComparisonReport:
         }
         (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         plot_curves(self.histories, folder / "curves.png")
-        exported.create_model_card(**self._facts(exported, rows, sentence, seconds))
+        exported.create_model_card(**self._facts(exported, data, rows, sentence, seconds))
         print(f"\nThe distilled student, its card (README.md) and curves.png are in {folder}.")
 
-    def _facts(self, exported: DistillationTrainer, rows: list[dict], sentence: str, seconds: float) -> dict:
+    def _facts(
+        self, exported: DistillationTrainer, data: ClassificationData, rows: list[dict], sentence: str, seconds: float
+    ) -> dict:
         """What the card says beyond what the trainer knows."""
         main, teacher = self.models["student, distilled"], self.models["teacher"]
         interval = mean_interval(main.accuracies)
         source = self.data_args
-        split = next(name for name in ("test", "validation") if name in self.data.splits)
+        split = next(name for name in ("test", "validation") if name in data.splits)
         name = "scikit-learn digits" if source.dataset_name == "digits" else Path(source.dataset_name).name
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
         limits = [
-            f"It knows the {len(self.data.id2label)} classes of {name} only, and answers with one of them for any input.",
+            f"It knows the {len(data.id2label)} classes of {name} only, and answers with one of them for any input.",
             f"The figures come from {main.samples:,} samples of one data set; other data were not tried.",
             "The teacher's mistakes and biases are passed on to the student.",
         ]
@@ -153,8 +160,8 @@ class ComparisonReport:
             "limits": limits,
             "pictures": [("curves.png", "Training loss and evaluation accuracy, mean and range over the seeds")],
         }
-        if self.data.task == "image-classification":
-            image = self.data.first_image()
+        if data.task == "image-classification":
+            image = data.first_image()
             grey = len(exported.image_processor.image_mean) == 1
             facts |= {"image_mode": "L" if grey else "RGB", "image_size": image.size}
         return facts
