@@ -62,6 +62,7 @@ def main(argv: list[str]) -> None:
 
     out = Path(args.output_dir)
     resume_from = last_whole_checkpoint if args.resume_from_checkpoint else lambda folder: None
+    elsewhere = args.resume_from_checkpoint if isinstance(args.resume_from_checkpoint, str) else None
     if pair_args.teacher_epochs > 0:
         changes = {"num_train_epochs": pair_args.teacher_epochs, "learning_rate": pair_args.teacher_learning_rate}
         changes |= {"output_dir": str(out / "runs" / "teacher"), "alpha": 0.0, "push_to_hub": False}
@@ -77,18 +78,19 @@ def main(argv: list[str]) -> None:
             exports = kind == "distilled" and exported is None
             changes = {"output_dir": str(out if exports else out / "runs" / f"{kind}-seed-{seed}"), "seed": seed}
             changes |= {"alpha": alpha, "push_to_hub": args.push_to_hub and exports}
+            if split is not everything:  # as many steps on fewer samples
+                changes["num_train_epochs"] = args.num_train_epochs * len(everything) / len(labelled)
             set_seed(seed)
             name, student = f"student, {kind}", pair.new_student()
             trainer = trainer_for(f"{name}, seed {seed}", student, pair.teacher, split, *processors, **changes)
             if pair_args.cache_only:
                 return print(f"The teacher cache holds {trainer.fill_teacher_cache()} samples.")
-            trainer.train(resume_from(trainer.args.output_dir))
+            trainer.train((exports and elsewhere) or resume_from(trainer.args.output_dir))
             report.add(name, seed, trainer, inputs(data.test_split, *processors))
             exported = trainer if exports else exported
     report.write(exported, data, baseline="student, alone")
     if args.push_to_hub:
         exported.push_to_hub()
-    exported.accelerator.end_training()
 
 
 if __name__ == "__main__":

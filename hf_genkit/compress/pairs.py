@@ -49,7 +49,7 @@ class ModelPair:
     def new_student(self) -> PreTrainedModel:
         """A student as it is before training; seed torch first to get the same one again."""
         if self.args.student_layers is not None:
-            return student_from_teacher(self.teacher, self.args.student_layers).requires_grad_(True)
+            return student_from_teacher(self.teacher, self.args.student_layers).float()
         if self.args.student_config is not None:
             return classifier_from_config(self.args.student_config, self.data, self.processor)
         return classifier_from_pretrained(
@@ -62,6 +62,10 @@ class ModelPair:
             return classifier_from_config(self.args.teacher_config, self.data, self.teacher_processor)
         options = {"revision": self.config.teacher_revision, "trust_remote_code": self.config.trust_remote_code}
         if self.args.teacher_epochs > 0:
+            if self.config.teacher_quantization is not None:
+                raise ValueError(
+                    "`teacher_quantization` is set, but a quantized teacher can't be trained: set teacher_epochs to 0."
+                )
             return classifier_from_pretrained(name, self.data, **options)
         teacher, _ = load_teacher(
             name,

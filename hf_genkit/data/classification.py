@@ -1,5 +1,9 @@
 """A data set for classification, of images or texts: its columns, its classes and its model inputs."""
 
+import logging
+from functools import cached_property
+from itertools import islice
+
 import datasets
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -22,6 +26,8 @@ from .splitting import stratified_sample
 from .streaming import stream_images
 from .text import TextCollator, build_text_dataset
 
+
+logger = logging.getLogger(__name__)
 
 SHUFFLE_BUFFER = 1000
 
@@ -74,10 +80,11 @@ class ClassificationData:
         """The first training image, as a PIL image: its size and colours tell what the others are like."""
         return next(iter(self.splits["train"]))[self.input_column]
 
-    @property
+    @cached_property
     def channels(self) -> int:
-        """1 if the first training image is grey, else 3."""
-        return 1 if self.first_image().mode in ("L", "1", "I;16") else 3
+        """1 if the first training images (100, or 16 of a stream) are all grey, else 3."""
+        first = islice(self.splits["train"], 16 if self.is_streamed else 100)
+        return 1 if all(row[self.input_column].mode in ("L", "1", "I;16") for row in first) else 3
 
     def inputs(
         self,
@@ -133,10 +140,21 @@ class ClassificationData:
             )
         return self.splits["validation"]
 
+    @cached_property
+    def test_split_name(self) -> str:
+        """Which split gives the final figures: "test", or "validation" where there is none or its labels are secret."""
+        test = self.splits.get("test")
+        if test is None:
+            return "validation"
+        if not self.is_streamed and self.task != "token-classification" and (self._labels(test) == UNLABELLED).all():
+            logger.warning("The test split has no labels, so the final figures come from the validation split.")
+            return "validation"
+        return "test"
+
     @property
     def test_split(self) -> AnyDataset:
-        """The split for the final figures; the validation split where there is no other."""
-        return self.splits.get("test") or self.evaluation_split
+        """The split for the final figures, see [`~ClassificationData.test_split_name`]."""
+        return self.splits["test"] if self.test_split_name == "test" else self.evaluation_split
 
     def training_splits(self, labels: int | None, seed: int) -> tuple[AnyDataset, AnyDataset]:
         """

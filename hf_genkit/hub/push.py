@@ -31,7 +31,16 @@ logger = logging.getLogger(__name__)
 TEXT_SUFFIXES = frozenset({".json", ".jinja", ".md", ".py", ".txt", ".yaml", ".yml"})
 SHAREABLE_SUFFIXES = TEXT_SUFFIXES | {".model", ".png", ".safetensors", ".svg", ".tiktoken"}
 """Formats that hold data, text or source in the open; what unpickles is never among them."""
-RUN_STATE = ("run.json", "trainer_state.json", "optimizer*", "scheduler*", "rng_state*", "scaler*")
+RUN_STATE = (
+    "run.json",
+    "comparison.json",
+    "files.json",
+    "trainer_state.json",
+    "optimizer*",
+    "scheduler*",
+    "rng_state*",
+    "scaler*",
+)
 
 
 def check_push_access(repo_id: str, token: str | None = None) -> str:

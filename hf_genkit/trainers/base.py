@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from httpx2 import HTTPError
 from huggingface_hub import snapshot_download
 from transformers import PreTrainedModel, Trainer
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
+from transformers.trainer_pt_utils import nested_detach
 from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
 from ..data import BatchCollator
+from ..hub import hub_id
 from . import checkpointing
 from .hub_mixin import HubMixin
 
@@ -42,6 +45,8 @@ class GenkitTrainer(HubMixin, Trainer):
     _tag_names = ("hf_genkit",)
 
     def __init__(self, model=None, args=None, data_collator=None, **kwargs):
+        if kwargs.get("compute_loss_func") is not None:
+            raise ValueError(f"`compute_loss_func` is set, but {type(self).__name__} has a loss of its own.")
         self._described: dict = {}
         super().__init__(model, args, data_collator, **kwargs)
         self.data_collator = BatchCollator(self.data_collator)
@@ -65,18 +70,15 @@ class GenkitTrainer(HubMixin, Trainer):
         raise NotImplementedError
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> dict[str, torch.Tensor] | None:
-        if not batch_samples:
+        if not batch_samples:  # a stream that ended before its epoch
             return None
+        self._train_steps += 1
         counts = [self.count_items(batch) for batch in batch_samples]
         names = list(counts[0])
         totals = torch.stack([sum(count[name] for count in counts) for name in names]).to(device, torch.float32)
         if self.args.world_size > 1:
             totals = self.accelerator.reduce(totals, "sum") / self.args.world_size
         return dict(zip(names, totals.clamp(min=1 / self.args.world_size), strict=True))
-
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
-        self._train_steps += 1
-        return super().get_batch_samples(epoch_iterator, num_batches, device)
 
     @property
     def image_processor(self) -> BaseImageProcessor | None:
@@ -103,6 +105,8 @@ class GenkitTrainer(HubMixin, Trainer):
             components (`dict[str, tuple[torch.Tensor, torch.Tensor]]`):
                 Name in the metrics to per-sample sums and per-sample item counts, both `[batch]`.
         """
+        if not components:
+            return
         names = list(components)
         stacked = torch.stack([part.float() for name in names for part in components[name]], dim=1)
         totals = self.accelerator.gather_for_metrics(stacked).sum(dim=0).cpu().double()
@@ -148,13 +152,23 @@ class GenkitTrainer(HubMixin, Trainer):
         if ignore_keys is None:
             ignore_keys = getattr(self.model.config, "keys_to_ignore_at_inference", ["past_key_values"])
         ignored = ["loss", *ignore_keys]
-        logits = tuple(value.detach() for name, value in outputs.items() if name not in ignored)
+        logits = nested_detach(tuple(value for name, value in outputs.items() if name not in ignored))
         return loss, logits[0] if len(logits) == 1 else logits, labels
 
     def floating_point_ops(self, inputs: Mapping[str, torch.Tensor]) -> float:
         if self._flops_per_item is None:
             self._flops_per_item = 6.0 * self.model.num_parameters(exclude_embeddings=True)
         return self._flops_per_item * inputs[self.model.main_input_name].numel()
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        # Trainer keeps persistent workers under the one name "eval" and would give back another data set's.
+        if eval_dataset is None or isinstance(eval_dataset, str):
+            return super().get_eval_dataloader(eval_dataset)
+        return self.get_test_dataloader(eval_dataset)
+
+    def _inner_training_loop(self, batch_size=None, **kwargs):
+        self._train_sums, self._train_steps = {}, 0  # `auto_find_batch_size` starts again after a failed attempt
+        return super()._inner_training_loop(batch_size, **kwargs)
 
     def _run_epoch(self, *, epoch: int, train_dataloader, **kwargs):
         # accelerate tells a map-style data set its epoch on one process only, and not after a resume within an epoch.
@@ -203,7 +217,6 @@ class GenkitTrainer(HubMixin, Trainer):
                 shutil.rmtree(partial)
             if trial is None:
                 Path(self.args.output_dir, RUN_FILE).write_text(json.dumps(self.run_identity(), indent=2))
-        self._train_sums, self._train_steps = {}, 0
         return super().train(checkpoint, trial, ignore_keys_for_eval)
 
     def _find_checkpoint(self, resume: str | bool | None) -> str | None:
@@ -218,13 +231,20 @@ class GenkitTrainer(HubMixin, Trainer):
             if not checkpointing.is_whole(resume):
                 raise ValueError(f"The checkpoint '{resume}' is not whole: its save was cut short.")
             return str(resume)
+        if hub_id(resume) is None:
+            raise ValueError(f"There is no checkpoint '{resume}', and the name is none that the Hub can have.")
         with self.accelerator.main_process_first():
-            folder = snapshot_download(
-                resume,
-                allow_patterns=["last-checkpoint/*.json", "last-checkpoint/*.safetensors"],
-                token=self.args.hub_token,
-                revision=self.args.hub_revision,
-            )
+            try:
+                folder = snapshot_download(
+                    resume,
+                    allow_patterns=["last-checkpoint/*.json", "last-checkpoint/*.safetensors"],
+                    token=self.args.hub_token,
+                    revision=self.args.hub_revision,
+                )
+            except (OSError, HTTPError) as error:
+                raise ValueError(
+                    f"'{resume}' is no local checkpoint, and the Hub gives no such model to resume from."
+                ) from error
         checkpoint = os.path.join(folder, "last-checkpoint")
         if not os.path.isdir(checkpoint):
             raise ValueError(f"'{resume}' is no local checkpoint, and the Hub's '{resume}' has no last-checkpoint/.")
@@ -256,19 +276,23 @@ class GenkitTrainer(HubMixin, Trainer):
             self._save_optimizer_and_scheduler(str(partial))
             self._save_scaler(str(partial))
             self._save_rng_state(str(partial))
+        best = run_dir / f"checkpoint-{self.state.best_global_step}"
+        if best == final or best.is_dir():  # every process loads it in the end
+            self.state.best_model_checkpoint = str(best)
         if self.args.should_save:
-            best = run_dir / f"checkpoint-{self.state.best_global_step}"
-            if best == final or best.is_dir():
-                self.state.best_model_checkpoint = str(best)
             for callback in [*self.callback_handler.callbacks, self.control]:
                 if isinstance(callback, ExportableState):
                     self.state.stateful_callbacks[type(callback).__name__] = callback.state()
             self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
+            checkpointing.seal(partial)
             if final.is_dir():
-                shutil.rmtree(final)
-            partial.rename(final)
+                final.rename(replaced := run_dir / f"tmp-{final.name}-replaced")
+                partial.rename(final)
+                shutil.rmtree(replaced)
+            else:
+                partial.rename(final)
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(final))
@@ -297,7 +321,9 @@ class GenkitTrainer(HubMixin, Trainer):
             checkpointing.save_state(output_dir, "scheduler", self.lr_scheduler.state_dict())
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if self._has_sharded_state or not Path(checkpoint or "", "optimizer.json").is_file():
+        if checkpoint is None:
+            return
+        if self._has_sharded_state or not Path(checkpoint, "optimizer.json").is_file():
             super()._load_optimizer_and_scheduler(checkpoint)
         else:
             self.optimizer.load_state_dict(checkpointing.load_state(checkpoint, "optimizer"))
@@ -328,7 +354,7 @@ class GenkitTrainer(HubMixin, Trainer):
             checkpointing.save_state(output_dir, "scaler", self.accelerator.scaler.state_dict())
 
     def _load_scaler(self, checkpoint: str | None) -> None:
-        if self.accelerator.scaler is not None and Path(checkpoint or "", "scaler.json").is_file():
+        if checkpoint and self.accelerator.scaler is not None and Path(checkpoint, "scaler.json").is_file():
             self.accelerator.scaler.load_state_dict(checkpointing.load_state(checkpoint, "scaler"))
 
     def _save_rng_state(self, output_dir: str) -> None:
@@ -343,9 +369,9 @@ class GenkitTrainer(HubMixin, Trainer):
 def _difference(there: dict, here: dict) -> str:
     """The first three settings in which two runs differ, as one phrase."""
     pairs = []
-    for part in ("arguments", "model"):
-        for name in sorted({*there[part], *here[part]}):
-            if there[part].get(name) != here[part].get(name):
-                values = [run[part].get(name, "its default") for run in (there, here)]
+    for part in (name for name in here if name != "trainer"):
+        for name in sorted({*there.get(part, {}), *here[part]}):
+            values = [run.get(part, {}).get(name, "its default") for run in (there, here)]
+            if values[0] != values[1]:
                 pairs.append(f"{name} {values[0]} there, {values[1]} here")
     return "; ".join(pairs[:3]) or f"{there['trainer']} there, {here['trainer']} here"

@@ -34,9 +34,11 @@ class GenkitConfig(TrainingArguments):
             check_range(self, name, 0)
         if self.max_steps <= 0:
             check_range(self, "num_train_epochs", 0, above=True)
-        check_range(self, "label_smoothing_factor", 0, 1)
+        check_range(self, "label_smoothing_factor", 0, 0.999)
         if not torch.accelerator.is_available():
             self.dataloader_pin_memory = False  # there is nothing to pin it for, and torch would warn at every loader
+        if isinstance(self.resume_from_checkpoint, str) and self.resume_from_checkpoint.lower() in ("true", "false"):
+            self.resume_from_checkpoint = self.resume_from_checkpoint.lower() == "true"
         super().__post_init__()
 
     def changed(self) -> dict:

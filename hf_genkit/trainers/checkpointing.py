@@ -18,6 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 
+FILE_LIST = "files.json"
+
+
 def save_state(folder: str | Path, name: str, state: Any) -> None:
     """
     Writes a state as `name.json` and, where it holds tensors, `name.safetensors`.
@@ -109,24 +112,35 @@ def is_trainer_state(name: str) -> bool:
     return name.endswith((".json", ".safetensors"))
 
 
+def seal(checkpoint: str | Path) -> None:
+    """Lists a finished checkpoint's JSON and safetensors in `files.json`, which [`is_whole`] goes by."""
+    names = sorted(path.name for path in Path(checkpoint).iterdir() if is_trainer_state(path.name))
+    Path(checkpoint, FILE_LIST).write_text(json.dumps(names), encoding="utf-8")
+
+
 def is_whole(checkpoint: str | Path) -> bool:
-    """Whether every file that a resume reads is there and complete: a save that was cut short leaves one that is not."""
+    """
+    Whether every file of a checkpoint is there and complete: a save that was cut short leaves one that is not. Of a
+    checkpoint that [`~transformers.Trainer`] itself wrote, and that has no list, its last file must be there.
+    """
     folder = Path(checkpoint)
-    if not (folder / "trainer_state.json").is_file() or not any(folder.glob("*.safetensors")):
-        return False
     try:
+        listed = folder / FILE_LIST
+        names = json.loads(listed.read_text(encoding="utf-8")) if listed.is_file() else ["trainer_state.json"]
+        if not all((folder / name).exists() for name in names):
+            return False
         for path in folder.glob("*.json"):
             json.loads(path.read_text(encoding="utf-8"))
         for path in folder.glob("*.safetensors"):
             with safe_open(path, "pt"):
                 pass
-    except (ValueError, SafetensorError):
+    except (OSError, ValueError, SafetensorError):
         return False
     return True
 
 
 def last_whole_checkpoint(output_dir: str | Path) -> str | None:
-    """The newest `checkpoint-N` folder that a resume can read, or `None`."""
-    folders = [p for p in Path(output_dir).glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
-    folders.sort(key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True)
-    return next((str(path) for path in folders if is_whole(path)), None)
+    """The `checkpoint-N` folder that was saved last among those that a resume can read, or `None`."""
+    folders = [path for path in Path(output_dir).glob("checkpoint-*") if is_whole(path)]
+    newest = max(folders, key=lambda path: (path / "trainer_state.json").stat().st_mtime_ns, default=None)
+    return None if newest is None else str(newest)

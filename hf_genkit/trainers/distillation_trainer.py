@@ -4,28 +4,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
-from transformers import PreTrainedModel, TrainerCallback
+from torch.utils.data import IterableDataset
+from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
 from ..data import ArrayImageDataset
-from ..evaluation import measure_efficiency
-from ..hub import CardFacts, TeacherFacts, hub_id
 from ..losses import DISTILLATION_LOSSES, cross_entropy, label_smoothing_cross_entropy
 from .base import GenkitTrainer
-from .checkpointing import preserved_rng
 from .distillation_config import DistillationConfig
 from .inputs import argument_names, student_inputs, with_float_pixels
 from .tasks import task_of
 from .teacher import Teacher, load_teacher
-from .teacher_cache import KeyedCollator, TeacherCache
+from .teacher_cache import KeyedCollator
+from .teaching import RefreshCache, TeachingMixin
 
 
 logger = logging.get_logger(__name__)
 
 
-class DistillationTrainer(GenkitTrainer):
+class DistillationTrainer(TeachingMixin, GenkitTrainer):
     r"""
     Trains a student on `alpha * soft + (1 - alpha) * hard`: a teacher's softened logits and the data's labels.
 
@@ -81,14 +79,23 @@ class DistillationTrainer(GenkitTrainer):
         **kwargs,
     ):
         args = args or DistillationConfig("distillation_output")
+        if not isinstance(args, DistillationConfig):
+            raise ValueError(f"`args` is a {type(args).__name__}, but it must be a DistillationConfig.")
         if teacher_model is None and args.alpha > 0:
             raise ValueError(f"`alpha` is {args.alpha}, which needs a `teacher_model`; without one set alpha to 0.")
+        if teacher_model is not None and teacher_model is model:
+            raise ValueError(
+                "The teacher is the student itself: a frozen copy is needed, such as copy.deepcopy(model)."
+            )
         super().__init__(model, args, **kwargs)
         student = self.accelerator.unwrap_model(self.model)
         self.task = task_of(student)
         if student.config.problem_type not in (None, "single_label_classification"):
             raise ValueError(f"The student's problem_type is '{student.config.problem_type}', not single-label.")
-        self.soft_loss = DISTILLATION_LOSSES[args.loss_type]
+        if student.config.num_labels < 2:
+            raise ValueError(
+                f"The student's num_labels is {student.config.num_labels}, but it takes at least 2 classes."
+            )
         self.student_arguments = argument_names(student.forward)
         self.teacher: Teacher | None = None
         if teacher_model is not None:
@@ -125,8 +132,8 @@ class DistillationTrainer(GenkitTrainer):
         obstacle = None
         if not isinstance(teacher, torch.nn.Module):
             obstacle = "a teacher that is a function has no weights to tell it from others"
-        elif isinstance(self.train_dataset, IterableDataset):
-            obstacle = "a streamed data set is not read twice"
+        elif any(isinstance(dataset, IterableDataset) for dataset in self.all_datasets()):
+            obstacle = "a streamed data set can't be looked up"
         if path == "off" or (path == "auto" and (obstacle or _augments(self.train_dataset))):
             return None
         if obstacle:
@@ -181,11 +188,11 @@ class DistillationTrainer(GenkitTrainer):
         values, teacher_logits = {}, None
         if "kd_loss" in weights:
             teacher_logits = self.teacher.logits(inputs, keys)
-            values["kd_loss"] = self.soft_loss(
+            values["kd_loss"] = DISTILLATION_LOSSES[self.args.loss_type](
                 outputs.logits,
                 teacher_logits,
                 temperature=self.args.temperature,
-                labels=labels,
+                labels=torch.full(soft.shape, -100, device=soft.device) if labels is None else labels,
                 mask=soft,
                 **(self.args.loss_kwargs or {}),
             )
@@ -198,7 +205,9 @@ class DistillationTrainer(GenkitTrainer):
             )
         counts = num_items_in_batch or {"kd_loss": soft.sum(), "ce_loss": 1 if hard is None else hard.sum().clamp(1)}
         terms = {name: value.sum() / counts[name] for name, value in values.items()}
-        loss = sum(weights[name] * term for name, term in terms.items())
+        if model.training and not terms:
+            raise ValueError("`alpha` is 0 and the training data have no labels, so there is nothing to learn from.")
+        loss = sum((weights[name] * term for name, term in terms.items()), outputs.logits.new_zeros(()))
         if model.training:
             self.record(terms)
         else:
@@ -231,148 +240,6 @@ class DistillationTrainer(GenkitTrainer):
         weights = self._loss_weights(evaluating=True)
         present = [name for name in weights if name in means]
         return sum(weights[name] * means[name] for name in present) if present else None
-
-    # ---- The teacher ----
-
-    def evaluate_teacher(self, eval_dataset=None) -> dict[str, float]:
-        """
-        The teacher's accuracy on the evaluation set, and that of always naming its most frequent class.
-
-        Args:
-            eval_dataset (*optional*): Defaults to the trainer's (the first one, if it has several).
-
-        Returns:
-            `dict[str, float]`: `teacher_accuracy`, `chance` and the number of labelled `items`.
-        """
-        with preserved_rng():
-            hits, per_class = 0, torch.zeros(self.model.config.num_labels)
-            for inputs in self._evaluation_dataloader(eval_dataset):
-                inputs = dict(self._prepare_inputs(inputs))
-                keys = inputs.pop(KeyedCollator.name, None)
-                labels = inputs.pop("labels", None)
-                if labels is None:
-                    continue
-                predictions = self.teacher.logits(inputs, keys).argmax(dim=-1)
-                gathered = self.accelerator.gather_for_metrics((predictions == labels, labels))
-                correct, labels = (part.cpu() for part in gathered)
-                hits += correct[labels != -100].sum().item()
-                per_class += torch.bincount(labels[labels != -100], minlength=len(per_class))
-        items = int(per_class.sum())
-        return {
-            "teacher_accuracy": hits / max(items, 1),
-            "chance": per_class.max().item() / max(items, 1),
-            "items": items,
-        }
-
-    def measure_efficiency(self, dataset, of_teacher: bool = False) -> dict:
-        """
-        Parameters, bytes on disk and latency of the student or its teacher, on the first sample of a data set.
-
-        Args:
-            dataset: Model inputs, such as the evaluation set.
-            of_teacher (`bool`, *optional*, defaults to `False`): Whether to measure the teacher.
-
-        Returns:
-            `dict`: What [`~hf_genkit.evaluation.measure_efficiency`] returns.
-        """
-        batch = self._prepare_inputs(next(iter(self._evaluation_dataloader(dataset))))
-        sample = {name: value[:1] for name, value in batch.items() if isinstance(value, torch.Tensor)}
-        if of_teacher:
-            return measure_efficiency(self.teacher.model, self.teacher.prepare(sample))
-        student = self.accelerator.unwrap_model(self.model)
-        own_inputs = student_inputs(sample, self.student_arguments)
-        return measure_efficiency(student, with_float_pixels(own_inputs, self.image_processor))
-
-    def card_facts(self) -> CardFacts:
-        facts = super().card_facts()
-        if facts.teacher is None and self.teacher is not None:
-            facts.teacher = TeacherFacts(self.teacher_title, id=hub_id(self.teacher.name))
-        facts.method = facts.method or self.method_sentence
-        return facts
-
-    @property
-    def teacher_title(self) -> str:
-        """What people may call the teacher: its id on the Hub, or its class and size."""
-        model = self.teacher.model
-        if hub_id(self.teacher.name) is not None or not isinstance(model, PreTrainedModel):
-            return self.teacher.name or "a function"
-        return f"{type(model).__name__} ({model.num_parameters():,} parameters)"
-
-    @property
-    def method_sentence(self) -> str:
-        """How the student is trained, in one sentence."""
-        if self.teacher is None or self.args.alpha == 0:
-            return "It was trained on the labels alone."
-        return (
-            f"The loss was {self.args.alpha:g} times the '{self.args.loss_type}' distillation loss at temperature "
-            f"{self.args.temperature:g} plus {1 - self.args.alpha:g} times the cross-entropy with the labels."
-        )
-
-    def fill_teacher_cache(self) -> int:
-        """
-        Runs the teacher over the training and evaluation data, without training.
-
-        Returns:
-            `int`: The number of samples in the cache.
-
-        Raises:
-            `ValueError`: The trainer has no cache, or the training data changes between two readings.
-        """
-        if not self.uses_cache:
-            raise ValueError(f"There is no cache to fill: `teacher_cache` is '{self.args.teacher_cache}'.")
-        self._check_replay()
-        datasets = [self.train_dataset, *([] if self.eval_dataset is None else [self.eval_dataset])]
-        for dataset in datasets:
-            for inputs in self._evaluation_dataloader(dataset):
-                inputs = dict(self._prepare_inputs(inputs))
-                self.teacher.logits(inputs, inputs.pop(KeyedCollator.name))
-        self.accelerator.wait_for_everyone()
-        self.teacher.cache.refresh()
-        return len(self.teacher.cache)
-
-    def check_before_training(self) -> None:
-        if self.uses_cache:
-            self._check_replay()
-        if self.teacher is not None and self.args.alpha > 0 and self.eval_dataset is not None:
-            self._warn_about_chance()
-
-    def _evaluation_dataloader(self, dataset=None) -> DataLoader:
-        dataset = self.eval_dataset if dataset is None else dataset
-        return self.get_eval_dataloader(next(iter(dataset.values())) if isinstance(dataset, dict) else dataset)
-
-    def _check_replay(self) -> None:
-        """Refuses data that change from one reading to the next, for which no cache can be right."""
-        with preserved_rng():
-            loader = self.get_train_dataloader()
-            first, second = (
-                next(iter(DataLoader(loader.dataset, batch_size=8, collate_fn=loader.collate_fn))) for _ in range(2)
-            )
-        if first[KeyedCollator.name] != second[KeyedCollator.name]:
-            raise ValueError(
-                "The training data set gives other inputs each time it is read (random augmentation), which a teacher "
-                "cache can't replay: draw the augmentation from (seed, epoch, index), or set teacher_cache to 'off'."
-            )
-
-    def _warn_about_chance(self) -> None:
-        found = self.evaluate_teacher()
-        if found["items"] == 0:
-            return
-        chance, accuracy = found["chance"], found["teacher_accuracy"]
-        if accuracy <= chance + 2 * (chance * (1 - chance) / found["items"]) ** 0.5:
-            logger.warning(
-                f"The teacher's accuracy on the evaluation set is {accuracy:.3f}, no better than chance ({chance:.3f} "
-                "for always naming the most frequent class): was its head ever trained?"
-            )
-
-
-class RefreshCache(TrainerCallback):
-    """Lets each process see what the others added to the cache in the epoch before."""
-
-    def __init__(self, cache: TeacherCache):
-        self.cache = cache
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self.cache.refresh()
 
 
 def _augments(dataset) -> bool:

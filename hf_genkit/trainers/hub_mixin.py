@@ -37,7 +37,9 @@ class HubMixin:
         model = self.accelerator.unwrap_model(self.model)
         auto_class = AUTO_CLASSES[self.task].__name__
         base_model = hub_id(model.config._name_or_path or None)
-        evaluation = next((log for log in reversed(self.state.log_history) if "eval_accuracy" in log), None)
+        best = self.state.best_global_step if self.args.load_best_model_at_end and not self.is_in_train else None
+        scored = [log for log in self.state.log_history if "eval_accuracy" in log and best in (None, log["step"])]
+        evaluation = scored[-1] if scored else None
         facts = {
             "model_name": (self.hub_model_id or str(Path(self.args.output_dir).resolve())).split("/")[-1],
             "task": self.task,
@@ -103,8 +105,8 @@ class HubMixin:
         self.save_model(_internal_call=True)
         if not self.is_world_process_zero():
             return None
-        self.create_model_card(**facts)
         self._finish_current_push()
+        self.create_model_card(**facts)
         return push_folder(
             self.args.output_dir,
             self.hub_model_id,
@@ -120,10 +122,10 @@ class HubMixin:
         strategy = self.args.hub_strategy
         if not self.is_world_process_zero() or strategy == HubStrategy.END:
             return
-        if self.push_in_progress is not None and not self.push_in_progress.is_done():
-            if not self.args.hub_always_push:
-                return
-            self._finish_current_push()
+        running = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        if running and not self.args.hub_always_push:
+            return
+        self._finish_current_push()
         self.create_model_card()
         extra = {"README.md": Path(self.args.output_dir, "README.md")}
         if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):

@@ -12,12 +12,14 @@ from ..data import prepare_pixels
 def argument_names(forward: Callable) -> set[str]:
     """The named arguments of a model's `forward`, without `labels`."""
     parameters = inspect.signature(forward).parameters.values()
-    return {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD} - {"labels"}
+    variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {p.name for p in parameters if p.kind not in variable} - {"labels"}
 
 
 def student_inputs(inputs: Mapping[str, torch.Tensor], names: set[str]) -> dict[str, torch.Tensor]:
-    """The inputs that the student reads: those among its [`argument_names`]."""
-    return {name: value for name, value in inputs.items() if name in names}
+    """The inputs that the student reads: those among its [`argument_names`]; an empty set takes every own input."""
+    own = {name: value for name, value in inputs.items() if not name.startswith("teacher_")}
+    return {name: value for name, value in own.items() if not names or name in names}
 
 
 def teacher_inputs(inputs: Mapping[str, torch.Tensor], names: set[str]) -> dict[str, torch.Tensor]:

@@ -39,7 +39,9 @@ class OneLineProgress(TrainerCallback):
         if state.is_world_process_zero:
             self.start = time.time()
             steps = {"initial": state.global_step, "total": state.max_steps}
-            self.bar = tqdm(desc=self.name, **steps, leave=False, dynamic_ncols=True, disable=args.disable_tqdm or None)
+            self.bar = tqdm(
+                desc=self.name, **steps, leave=False, dynamic_ncols=True, disable=args.disable_tqdm or None
+            )
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.bar is not None:

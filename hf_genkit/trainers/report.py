@@ -106,7 +106,7 @@ class ComparisonReport:
             "processes": exported.accelerator.num_processes,
         }
         (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        plot_curves(self.histories, folder / "curves.png")
+        plot_curves(self.histories, folder / "curves.png", x="step")
         exported.create_model_card(**self._facts(exported, data, rows, sentence, seconds))
         print(f"\nThe distilled student, its card (README.md) and curves.png are in {folder}.")
 
@@ -117,7 +117,6 @@ class ComparisonReport:
         main, teacher = self.models["student, distilled"], self.models["teacher"]
         interval = mean_interval(main.accuracies)
         source = self.data_args
-        split = next(name for name in ("test", "validation") if name in data.splits)
         name = "scikit-learn digits" if source.dataset_name == "digits" else Path(source.dataset_name).name
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
         limits = [
@@ -132,7 +131,7 @@ class ComparisonReport:
                 name,
                 id=None if source.dataset_name == "digits" else hub_id(source.dataset_name),
                 config=source.dataset_config,
-                split=split,
+                split=data.test_split_name,
                 revision=source.dataset_revision,
                 samples=main.samples,
             ),
@@ -154,7 +153,7 @@ class ComparisonReport:
                 ],
             ),
             "comparison": rows,
-            "method": f"{exported.method_sentence} {sentence}".strip(),
+            "method": f"{exported.method_sentence} {sentence[:1].upper()}{sentence[1:]}".strip(),
             "command": self.command,
             "hardware": f"{device}, {seconds:.0f} seconds for the whole comparison",
             "limits": limits,

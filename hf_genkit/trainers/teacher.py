@@ -138,10 +138,12 @@ class Teacher:
         self.processor = processor if isinstance(processor, BaseImageProcessor) else None
         self.order = match_labels(student, model) if isinstance(model, PreTrainedModel) else None
         self.argument_names = set()
+        self.fingerprint = None
         self.cache = None
         if isinstance(model, torch.nn.Module):
             self.argument_names = argument_names(model.forward)
             model.requires_grad_(False).eval()
+            self.fingerprint = weights_fingerprint(model)
             if cache_path is not None:
                 self._open_cache(cache_path, student.config.num_labels)
             self._place()
@@ -151,7 +153,7 @@ class Teacher:
         with self.accelerator.main_process_first():
             self.cache = TeacherCache(
                 path,
-                f"{weights_fingerprint(self.model)} {pixels}",
+                f"{self.fingerprint} {pixels}",
                 classes,
                 self.dtype,
                 rank=self.accelerator.process_index,

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import xxhash
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from .inputs import teacher_inputs
@@ -53,7 +54,10 @@ def sample_keys(inputs: dict[str, torch.Tensor]) -> list[bytes]:
             continue
         padded = mask is not None and value.shape[:2] == mask.shape
         header = f"{name}{value.dtype}{tuple(value.shape[2 if padded else 1 :])}".encode()
-        columns.append((header, np.ascontiguousarray(value.cpu().numpy()), padded))
+        value = value.cpu()
+        if value.dtype == torch.bfloat16:  # which NumPy lacks
+            value = value.view(torch.int16)
+        columns.append((header, np.ascontiguousarray(value.numpy()), padded))
     attended = None if mask is None else mask.cpu().numpy().astype(bool)
     keys = []
     for i in range(len(next(iter(inputs.values())))):
@@ -85,8 +89,13 @@ class KeyedCollator:
 
 
 def weights_fingerprint(model: torch.nn.Module) -> str:
-    """A 32-character hash of a model's class, parameters and buffers (dtypes included)."""
+    """A 32-character hash of a model's class, config, parameters and buffers (dtypes included)."""
     digest = xxhash.xxh3_128(type(model).__name__.encode())
+    if isinstance(model, PreTrainedModel):
+        config = {
+            k: v for k, v in model.config.to_diff_dict().items() if k not in ("_name_or_path", "transformers_version")
+        }
+        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         if not isinstance(tensor, torch.Tensor):
             continue

@@ -3,12 +3,14 @@ import logging
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import IterableDataset
 from transformers import (
     AutoModelForImageClassification,
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
     TrainerCallback,
+    TrainingArguments,
     ViTConfig,
 )
 
@@ -292,3 +294,82 @@ def test_model_without_a_head_and_other_problem_types_are_refused(make_trainer):
         make_trainer("bert", model=regression)
     with pytest.raises(ValueError, match="no classification head"):
         make_trainer("bert", model=BertForMaskedLM(tiny_model("bert").config))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"args": TrainingArguments("unused", use_cpu=True)}, "must be a DistillationConfig"),
+        ({"compute_loss_func": lambda *_: 0}, "loss of its own"),
+        (
+            {"model": tiny_model("vit", num_labels=1), "teacher_model": tiny_model("vit", num_labels=1)},
+            "num_labels is 1",
+        ),
+    ],
+)
+def test_what_would_be_ignored_is_refused(tmp_path, options, message):
+    defaults = {"args": DistillationConfig(str(tmp_path), use_cpu=True), "model": tiny_model("vit")}
+    with pytest.raises(ValueError, match=message):
+        DistillationTrainer(**{**defaults, "teacher_model": tiny_model("vit", seed=1), **options})
+
+
+def test_student_cannot_be_its_own_frozen_teacher(make_trainer):
+    model = tiny_model("vit")
+    with pytest.raises(ValueError, match="student itself"):
+        make_trainer("vit", model=model, teacher=model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+class Unlabelled(Samples):
+    def __getitem__(self, i):
+        return {"pixel_values": self.rows[i]["pixel_values"]}
+
+
+def stack(features):
+    return {"pixel_values": torch.stack([feature["pixel_values"] for feature in features])}
+
+
+def test_new_data_without_labels_can_be_predicted(make_trainer):
+    trainer = make_trainer("vit", teacher=None, alpha=0.0, data_collator=stack)
+    assert trainer.predict(Unlabelled("vit", size=5)).predictions.shape == (5, 3)
+    assert trainer.evaluate(Unlabelled("vit", size=5))["eval_loss"] == 0
+    with pytest.raises(ValueError, match="nothing to learn from"):
+        make_trainer("vit", teacher=None, alpha=0.0, data_collator=stack, train_dataset=Unlabelled("vit")).train()
+
+
+def test_data_without_labels_teach_through_every_loss(make_trainer):
+    for loss_type in ("kl", "dkd"):
+        trainer = make_trainer(
+            "vit", loss_type=loss_type, data_collator=stack, train_dataset=Unlabelled("vit"), folder=loss_type
+        )
+        trainer.train()
+        assert trainer.state.log_history[0]["kd_loss"] > 0
+
+
+def test_hidden_states_can_be_predicted_too(make_trainer):
+    model = tiny_model("bert")
+    model.config.output_hidden_states = True
+    logits, hidden = make_trainer("bert", model=model).predict(Samples("bert", size=4)).predictions
+    assert logits.shape == (4, 3)
+    assert len(hidden) == 3
+
+
+def test_persistent_workers_do_not_mix_up_the_evaluation_sets(make_trainer):
+    workers = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
+    plain = make_trainer("vit", eval_dataset=Samples("vit", size=6))
+    kept = make_trainer("vit", eval_dataset=Samples("vit", size=6), folder="kept", **workers)
+    test = Samples("vit", size=12, unlabelled=0)
+    kept.evaluate()
+    assert kept.evaluate(test)["eval_ce_loss"] == pytest.approx(plain.evaluate(test)["eval_ce_loss"])
+
+
+def test_components_are_means_where_a_stream_ends_early(make_trainer):
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(Samples("vit", size=6, unlabelled=0).rows)
+
+    trainer = make_trainer("vit", train_dataset=Stream(), max_steps=6, gradient_accumulation_steps=1)
+    trainer.train()
+    for log in trainer.state.log_history:
+        if "kd_loss" in log:
+            assert log["loss"] == pytest.approx(0.5 * log["kd_loss"] + 0.5 * log["ce_loss"], rel=1e-3)

@@ -171,3 +171,35 @@ def test_card_of_an_unevaluated_teacher_names_no_local_path(make_trainer, logged
     trainer.train()
     trainer.push_to_hub()
     assert str(tmp_path) not in logged_in.files("tester/student")["README.md"].decode()
+
+
+def test_card_gives_the_score_of_the_weights_that_are_pushed(make_trainer, logged_in):
+    trainer = make_trainer(
+        "vit",
+        eval_dataset=Samples("vit", size=9, unlabelled=0),
+        eval_strategy="steps",
+        eval_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_kd_loss",
+        greater_is_better=False,
+        **{**pushing(), "learning_rate": 0.5},
+    )
+    trainer.train()
+    (best,) = [
+        log
+        for log in trainer.state.log_history
+        if "eval_accuracy" in log and log["step"] == trainer.state.best_global_step
+    ]
+    assert trainer.card_facts().results[0].value == best["eval_accuracy"]
+
+
+def test_each_failed_push_during_training_is_named(make_trainer, logged_in, caplog):
+    logged_in.die_on(method="POST", path_contains="/commit/", times=2)
+    with caplog.at_level("WARNING"):
+        make_trainer("vit", **pushing("every_save", hub_always_push=True)).train()
+    assert caplog.text.count("A push during training failed") == 2
+
+
+def test_missing_hub_checkpoint_is_one_sentence(make_trainer, logged_in):
+    with pytest.raises(ValueError, match="'tester/gone' is no local checkpoint"):
+        make_trainer("vit").train(resume_from_checkpoint="tester/gone")

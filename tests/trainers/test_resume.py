@@ -202,9 +202,24 @@ def test_checkpoint_that_was_cut_short_is_passed_over(make_trainer, tmp_path, da
         make_trainer("vit", **SAVING).train(resume_from_checkpoint=str(file.parent))
 
 
+@pytest.mark.parametrize("missing", ["model.safetensors", "optimizer.safetensors", "optimizer.json", "scheduler.json"])
+def test_checkpoint_that_lacks_a_file_is_passed_over(make_trainer, tmp_path, missing):
+    make_trainer("vit", **SAVING).train()
+    (tmp_path / "run/checkpoint-6" / missing).unlink()
+    assert last_whole_checkpoint(tmp_path / "run").endswith("checkpoint-5")
+
+
+def test_newest_checkpoint_counts_not_the_highest(make_trainer, tmp_path):
+    make_trainer("vit", **SAVING).train()
+    make_trainer("vit", **{**SAVING, "max_steps": 4}).train()
+    assert last_whole_checkpoint(tmp_path / "run").endswith("checkpoint-4")
+
+
 def test_nothing_to_resume_from_is_an_error(make_trainer):
     with pytest.raises(ValueError, match="no whole checkpoint"):
         make_trainer("vit").train(resume_from_checkpoint=True)
+    with pytest.raises(ValueError, match="no checkpoint 'gone/checkpoint-9/x'"):
+        make_trainer("vit").train(resume_from_checkpoint="gone/checkpoint-9/x")
 
 
 # ---- The output folder ----
@@ -219,6 +234,8 @@ def test_folder_of_another_run_is_refused_and_left_alone(make_trainer, tmp_path)
         make_trainer("vit", **SAVING, alpha=0.9).train()
     with pytest.raises(ValueError, match="another run"):
         make_trainer("convnext", **SAVING).train()
+    with pytest.raises(ValueError, match=r"another run \(teacher "):
+        make_trainer("vit", teacher=tiny_model("vit", seed=7), **SAVING).train()
     after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert before.items() <= after.items()
 

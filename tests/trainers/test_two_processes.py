@@ -73,3 +73,15 @@ def test_teacher_beside_a_sharded_student_is_sharded_too(runs):
     found = runs[1]["sharded_teacher"]
     assert found["sharded"]
     assert found["difference"] < 1e-5
+
+
+def test_sequences_of_other_lengths_on_each_process(runs):
+    one, two = runs
+    assert two["token_teacher"] == pytest.approx(one["token_teacher"])
+    assert two["token_metrics"] == pytest.approx(one["token_metrics"], rel=1e-3)
+
+
+def test_every_process_ends_with_the_best_model(runs):
+    for run in runs:
+        assert run["best_weights"] == [run["best_weights"][0]] * run["world"]
+        assert run["best"][0] == pytest.approx(run["best"][1], rel=1e-5)

@@ -35,13 +35,13 @@ class Ordered(Dataset):
         return self.rows[i]
 
 
-def trainer_for(kind, folder, world, accumulation=1, **options):
-    model = tiny_model(kind)
+def trainer_for(kind, folder, world, token_level=False, accumulation=1, **options):
+    model = tiny_model(kind, token_level=token_level)
     trainer_options = {
         name: options.pop(name) for name in ("train_dataset", "eval_dataset", "callbacks", "processing_class")
         if name in options
     }  # fmt: skip
-    teacher = tiny_model(kind, seed=1, scale=4.0)
+    teacher = tiny_model(kind, seed=1, scale=4.0, token_level=token_level)
     config = {
         "per_device_train_batch_size": GLOBAL_BATCH // world // accumulation,
         "gradient_accumulation_steps": accumulation,
@@ -82,7 +82,9 @@ def main(out: Path, world: int) -> None:
     for kind in CONFIGS:
         for accumulation in (1, 2):
             recorder = GradientRecorder()
-            trainer, _ = trainer_for(kind, out / f"{kind}-{accumulation}", world, accumulation, callbacks=[recorder])
+            trainer, _ = trainer_for(
+                kind, out / f"{kind}-{accumulation}", world, accumulation=accumulation, callbacks=[recorder]
+            )
             trainer.train()
             found["gradients"][f"{kind}-{accumulation}"] = recorder.gradient.tolist()
             log = trainer.state.log_history[0]
@@ -97,6 +99,25 @@ def main(out: Path, world: int) -> None:
     metrics = trainer.evaluate()
     found["metrics"] = {k: v for k, v in metrics.items() if k.endswith(("_loss", "accuracy", "agreement"))}
     found["teacher"] = trainer.evaluate_teacher()
+
+    # Sequences of other lengths on each process, in the check of the teacher and in training.
+    tokens = Samples("bert", size=GLOBAL_BATCH, token_level=True)
+    trainer, _ = trainer_for(
+        "bert", out / "tokens", world, True, train_dataset=Ordered(tokens.rows), eval_dataset=tokens
+    )
+    found["token_teacher"] = trainer.evaluate_teacher()
+    trainer.train()
+    found["token_metrics"] = {k: v for k, v in trainer.evaluate().items() if k.endswith(("_loss", "accuracy"))}
+
+    # The best model, on every process.
+    options = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 1, "save_steps": 1, "max_steps": 3}
+    options |= {"load_best_model_at_end": True, "metric_for_best_model": "eval_kd_loss", "greater_is_better": False}
+    options |= {"eval_dataset": Samples("vit", size=6), "learning_rate": 0.5, "save_total_limit": 1}
+    trainer, _ = trainer_for("vit", out / "best", world, **options)
+    trainer.train()
+    weight = torch.tensor([p.double().sum() for p in trainer.model.parameters()]).sum()[None]
+    found["best_weights"] = trainer.accelerator.gather(weight).tolist()
+    found["best"] = [trainer.evaluate()["eval_kd_loss"], trainer.state.best_metric]
 
     # The cache: the second epoch, in another order, finds what the other process stored.
     samples = Samples("vit", size=24, unlabelled=0)
