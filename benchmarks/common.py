@@ -91,23 +91,26 @@ def write_result(
 
 def alternate(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """
-    Runs contenders in turns, each round in the opposite order of the one before, after one round that does not count.
+    Runs contenders in turns, there and back (A B B A) in each round, after one round that does not count.
 
     Args:
         contenders (`dict[str, Callable]`): Name to a function that does the work once and returns its seconds.
         rounds (`int`): How many rounds count.
 
     Returns:
-        `dict[str, list[float]]`: The seconds of each contender, round by round.
+        `dict[str, list[float]]`: The seconds of each contender in each round, its two runs together.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds + 1):
-        for name in list(contenders)[:: 1 if number % 2 else -1]:
-            spent = contenders[name]()
-            if number > 0:
-                seconds[name].append(spent)
-        if number > 0:
-            print(f"round {number}: " + ", ".join(f"{name} {runs[-1]:.2f} s" for name, runs in seconds.items()))
+    names = list(contenders)
+    for work in contenders.values():
+        work()
+    for number in range(1, rounds + 1):
+        spent = dict.fromkeys(names, 0.0)
+        for name in names + names[::-1]:
+            spent[name] += contenders[name]()
+        for name in names:
+            seconds[name].append(spent[name])
+        print(f"round {number}: " + ", ".join(f"{name} {spent[name]:.2f} s" for name in names), flush=True)
     return seconds
 
 

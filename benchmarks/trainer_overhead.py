@@ -5,9 +5,11 @@ What the trainer costs: images a second of `DistillationTrainer` with a filled t
 * against stock `Trainer` over a `datasets` column of nested lists of floats (at least 3 times as many).
 
     python benchmarks/trainer_overhead.py
+    python benchmarks/trainer_overhead.py --full        # an epoch of all 60,000 images for each run
     python benchmarks/trainer_overhead.py --profile     # where the time of a step goes, by cProfile
 
-Student, batch, optimizer, schedule, clipping and loss are equal; one thread, CPU time, contenders in turns.
+Student, batch, optimizer, schedule and clipping are equal, and the loss too, except that stock `Trainer` has labels
+alone. One thread, CPU time.
 """
 
 import argparse
@@ -19,75 +21,45 @@ import time
 import datasets
 import numpy as np
 import torch
-import torch.nn.functional as F
 from common import alternate, cpu_seconds, ratios, write_result
-from transformers import Trainer, TrainingArguments
-from transformers.optimization import get_linear_schedule_with_warmup
+from transformers import Trainer, TrainingArguments, default_data_collator
 from workload import (
     BATCH,
-    LEARNING_RATE,
     PROCESSOR,
+    describe,
     distillation_trainer,
+    fill_cache,
     images,
+    plain_epoch,
     shared_arguments,
     trainer_epoch,
-    use_one_thread,
     vit,
 )
 
-from hf_genkit.data import ArrayImageDataset, prepare_pixels
-
-
-ALPHA, TEMPERATURE = 0.5, 4.0
-
-
-def bare_epoch(pixels: torch.Tensor, labels: torch.Tensor, teacher_logits: torch.Tensor) -> float:
-    """CPU seconds of an epoch over normalised images, labels and teacher logits that are tensors in memory."""
-    student = vit().train()
-    steps = len(pixels) // BATCH
-    optimizer = torch.optim.AdamW(student.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True)
-    scheduler = get_linear_schedule_with_warmup(optimizer, 0, steps)
-
-    def epoch() -> None:
-        order = torch.randperm(len(pixels))
-        for indices in order.split(BATCH):
-            logits = student(pixel_values=pixels[indices]).logits
-            soft = F.kl_div(
-                F.log_softmax(logits / TEMPERATURE, -1),
-                F.log_softmax(teacher_logits[indices] / TEMPERATURE, -1),
-                reduction="batchmean",
-                log_target=True,
-            )
-            loss = ALPHA * TEMPERATURE**2 * soft + (1 - ALPHA) * F.cross_entropy(logits, labels[indices])
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-
-    return cpu_seconds(epoch)
+from hf_genkit.data import ArrayImageDataset, BatchCollator, prepare_pixels
 
 
 def float_column(pixels: torch.Tensor, labels: np.ndarray) -> datasets.Dataset:
     """What a tutorial builds: a column of nested lists of floats, and labels."""
-    rows = {"pixel_values": list(pixels.numpy()), "labels": labels.tolist()}
-    features = datasets.Features(
-        {
-            "pixel_values": datasets.List(datasets.List(datasets.List(datasets.Value("float32")))),
-            "labels": datasets.Value("int64"),
-        }
-    )
-    return datasets.Dataset.from_dict(rows, features=features)
+    nested = datasets.List(datasets.List(datasets.List(datasets.Value("float32"))))
+    features = datasets.Features({"pixel_values": nested, "labels": datasets.Value("int64")})
+    return datasets.Dataset.from_dict({"pixel_values": list(pixels.numpy()), "labels": labels}, features=features)
+
+
+def milliseconds_of_fetching(dataset, collator) -> float:
+    """CPU time to fetch and collate a shuffled batch, without any model."""
+    batches = np.random.default_rng(0).permutation(len(dataset)).reshape(-1, BATCH).tolist()
+    return round(1000 * cpu_seconds(lambda: [collator(dataset.__getitems__(b)) for b in batches]) / len(batches), 3)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batches", type=int, default=200, help="Length of an epoch.")
-    parser.add_argument("--pairs", type=int, default=9, help="Alternating pairs against the bare loop.")
+    parser.add_argument("--full", action="store_true", help="Longer epochs: 937 batches instead of 100.")
+    parser.add_argument("--rounds", type=int, default=9, help="Rounds of two runs each.")
     parser.add_argument("--profile", action="store_true", help="Profile an epoch and measure nothing.")
     args = parser.parse_args()
-    use_one_thread()
-    raw, labels, source = images(args.batches * BATCH)
+    torch.set_num_threads(1)
+    raw, labels, source = images((937 if args.full else 100) * BATCH)
     dataset = ArrayImageDataset(raw, labels)
     teacher = vit(layers=4, seed=1).eval()
     pixels = prepare_pixels(torch.from_numpy(raw), PROCESSOR)
@@ -95,64 +67,52 @@ def main() -> None:
         teacher_logits = torch.cat([teacher(pixel_values=part).logits for part in pixels.split(1000)])
 
     with tempfile.TemporaryDirectory() as cache:
-        options = {"alpha": ALPHA, "temperature": TEMPERATURE, "teacher_cache": cache}
-        with tempfile.TemporaryDirectory() as folder:
-            distillation_trainer(folder, dataset, teacher, **options).fill_teacher_cache()
+        fill_cache(cache, dataset, teacher)
 
         def ours() -> float:
-            return trainer_epoch(lambda out, timer: distillation_trainer(out, dataset, teacher, timer, **options))
+            return trainer_epoch(lambda out: distillation_trainer(out, dataset, teacher, teacher_cache=cache))
 
-        def bare() -> float:
-            return bare_epoch(pixels, torch.from_numpy(labels), teacher_logits)
+        def plain() -> float:
+            return plain_epoch(pixels, torch.from_numpy(labels), lambda indices: teacher_logits[indices])
+
+        column = float_column(pixels, labels)
+
+        def stock() -> float:
+            return trainer_epoch(
+                lambda out: Trainer(vit(), TrainingArguments(out, **shared_arguments()), train_dataset=column)
+            )
 
         if args.profile:
             profiler = cProfile.Profile(time.process_time)
             profiler.runcall(ours)
             pstats.Stats(profiler).sort_stats("tottime").print_stats(60)
             return
-        start = time.time()
-        seconds = alternate({"bare loop": bare, "hf_genkit": ours}, args.pairs)
-        report("bare_loop", "Throughput against a bare PyTorch loop", 0.90, seconds, len(raw), source, start)
-
-        column = float_column(pixels, labels)
-
-        def stock() -> float:
-            arguments = shared_arguments()
-            return trainer_epoch(
-                lambda out, timer: Trainer(
-                    vit(), TrainingArguments(out, **arguments), train_dataset=column, callbacks=[timer]
-                )
+        fetching = {
+            "hf_genkit": milliseconds_of_fetching(dataset, BatchCollator(default_data_collator)),
+            "stock Trainer": milliseconds_of_fetching(column, default_data_collator),
+        }
+        claims = {
+            "plain_loop": ("Throughput against a loop of plain PyTorch", 0.90, {"plain loop": plain}),
+            "stock_trainer": ("Throughput against `Trainer` on lists of floats", 3.0, {"stock Trainer": stock}),
+        }
+        for peer, (claim, bar, contender) in claims.items():
+            start = time.time()
+            seconds = alternate({**contender, "hf_genkit": ours}, args.rounds)
+            value, spread = ratios(*seconds.values())
+            details = describe(seconds, 2 * len(raw), source)
+            if peer == "stock_trainer":
+                details["milliseconds_of_fetching_a_batch"] = fetching
+            write_result(
+                f"trainer_overhead-{peer}",
+                claim=claim,
+                value=value,
+                bar=bar,
+                at_least=True,
+                spread=spread,
+                spread_kind=f"quartiles of {args.rounds} rounds",
+                seconds=time.time() - start,
+                details=details,
             )
-
-        start = time.time()
-        seconds = alternate({"stock Trainer": stock, "hf_genkit": ours}, max(3, args.pairs // 3))
-        report("stock_trainer", "Throughput against Trainer on lists of floats", 3.0, seconds, len(raw), source, start)
-
-
-def report(peer: str, claim: str, bar: float, seconds: dict, samples: int, source: str, start: float) -> None:
-    """Writes the result of one pair of contenders."""
-    first, second = seconds
-    value, spread = ratios(seconds[first], seconds[second])
-    write_result(
-        f"trainer_overhead-{peer}",
-        claim=claim,
-        value=value,
-        bar=bar,
-        at_least=True,
-        spread=spread,
-        spread_kind=f"quartiles of {len(seconds[first])} pairs",
-        seconds=time.time() - start,
-        details={
-            "batch": BATCH,
-            "data": source,
-            "images_per_second": {name: round(samples * len(runs) / sum(runs)) for name, runs in seconds.items()},
-            "milliseconds_per_step": {
-                name: round(1000 * sum(runs) / len(runs) / (samples / BATCH), 3) for name, runs in seconds.items()
-            },
-            "student": "ViT, 3 layers, hidden 64, 4 heads, 28x28 grey, patch 7",
-            "time": "CPU time of an epoch",
-        },
-    )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from .columns import (
     is_sequence,
     label_maps,
 )
+from .decoding import GREY_MODES
 from .images import build_image_dataset
 from .splitting import stratified_sample
 from .streaming import stream_images
@@ -81,10 +82,15 @@ class ClassificationData:
         return next(iter(self.splits["train"]))[self.input_column]
 
     @cached_property
+    def _first_images(self) -> list[tuple[tuple[int, int], str]]:
+        """Size and mode of the first training images: 100, or 16 of a stream."""
+        rows = islice(self.splits["train"], 16 if self.is_streamed else 100)
+        return [(row[self.input_column].size, row[self.input_column].mode) for row in rows]
+
+    @property
     def channels(self) -> int:
-        """1 if the first training images (100, or 16 of a stream) are all grey, else 3."""
-        first = islice(self.splits["train"], 16 if self.is_streamed else 100)
-        return 1 if all(row[self.input_column].mode in ("L", "1", "I;16") for row in first) else 3
+        """1 if the first training images are all grey, else 3."""
+        return 1 if all(mode in GREY_MODES for _, mode in self._first_images) else 3
 
     def inputs(
         self,
@@ -114,9 +120,13 @@ class ClassificationData:
         if self.task == "image-classification":
             processors = [p for p in (processor, teacher_processor) if p is not None]
             size = (image_size, image_size) if image_size else self._decoded_size(processors)
-            return self.images(split, size=size, augmentation=augmentation, seed=seed)
+            crop = any("shortest_edge" in p.size for p in processors)
+            return self.images(split, size=size, crop=crop, augmentation=augmentation, seed=seed)
         return self.texts(
-            split, processor, teacher_tokenizer=_if_other(teacher_processor, processor), max_length=max_length
+            self._shuffled(split, seed),
+            processor,
+            teacher_tokenizer=_if_other(teacher_processor, processor),
+            max_length=max_length,
         )
 
     def collator(self, processor, teacher_processor=None) -> TextCollator | None:
@@ -126,10 +136,10 @@ class ClassificationData:
         return TextCollator(processor, _if_other(teacher_processor, processor))
 
     def _decoded_size(self, processors: list[BaseImageProcessor]) -> tuple[int, int] | None:
-        """The largest size that a model wants, where images are larger; otherwise `None`: they stay as they are."""
-        wanted = [p.size.get("height", p.size.get("shortest_edge")) for p in processors]
-        largest = max(wanted)
-        return (largest, largest) if min(self.first_image().size) > largest else None
+        """The largest size that a model wants, where images are larger or differ in size; else they stay as they are."""
+        largest = max(p.size.get("height", p.size.get("shortest_edge")) for p in processors)
+        sizes = {size for size, _ in self._first_images}
+        return (largest, largest) if len(sizes) > 1 or min(sizes.pop()) > largest else None
 
     @property
     def evaluation_split(self) -> AnyDataset:
@@ -186,14 +196,21 @@ class ClassificationData:
         return train.select(kept), masked
 
     def images(
-        self, split: AnyDataset, *, size: tuple[int, int] | None = None, augmentation: str | None = None, seed: int = 0
+        self,
+        split: AnyDataset,
+        *,
+        size: tuple[int, int] | None = None,
+        crop: bool = False,
+        augmentation: str | None = None,
+        seed: int = 0,
     ):
         """
-        Image inputs: an [`ArrayImageDataset`], or a shuffled stream for a streamed split.
+        Image inputs: an [`ArrayImageDataset`], or a stream, which is shuffled if it is the training split.
 
         Args:
             split (`datasets.Dataset` or `datasets.IterableDataset`): One of the splits or part of one.
             size (`tuple[int, int]`, *optional*): Height and width to decode to; a stream defaults to its first image's.
+            crop (`bool`, *optional*, defaults to `False`): Keep the proportions and cut, instead of stretching.
             augmentation (`str`, *optional*): Such as "flip,shift:2".
             seed (`int`, *optional*, defaults to 0): Seed of the augmentation and of the stream's order.
         """
@@ -202,12 +219,13 @@ class ClassificationData:
         if isinstance(split, datasets.IterableDataset):
             if augmentation is not None:
                 raise ValueError(f"`augmentation` is '{augmentation}', but a stream has no index to draw it from.")
-            shuffled = split.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
-            return stream_images(shuffled, **columns, size=size or self.first_image().size[::-1], channels=channels)
+            size = size or self.first_image().size[::-1]
+            return stream_images(self._shuffled(split, seed), **columns, size=size, crop=crop, channels=channels)
         return build_image_dataset(
             split,
             **columns,
             size=size,
+            crop=crop,
             channels=channels if channels == 3 else None,
             augmentation=Augmentation.from_string(augmentation) if augmentation else None,
             seed=seed,
@@ -215,12 +233,12 @@ class ClassificationData:
 
     def texts(
         self,
-        split: datasets.Dataset,
+        split: AnyDataset,
         tokenizer: PreTrainedTokenizerBase,
         *,
         teacher_tokenizer: PreTrainedTokenizerBase | None = None,
         max_length: int | None = None,
-    ) -> datasets.Dataset:
+    ) -> AnyDataset:
         """
         Token inputs, unpadded, for [`TextCollator`].
 
@@ -240,6 +258,12 @@ class ClassificationData:
             max_length=max_length,
             teacher_tokenizer=teacher_tokenizer,
         )
+
+    def _shuffled(self, split: AnyDataset, seed: int) -> AnyDataset:
+        """The split; a stream that is trained on in another order, since no sampler can shuffle it."""
+        if self.is_streamed and split is self.splits["train"]:
+            return split.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
+        return split
 
     def _labels(self, split: datasets.Dataset) -> np.ndarray:
         column = split.with_format(None)[self.label_column][:]

@@ -2,7 +2,7 @@
 
 import datasets
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -35,7 +35,7 @@ def open_image(encoded: dict | Image.Image, index: int, column: str) -> Image.Im
         raise ValueError(f"Image {index} of the column {column!r} can't be read: {error}") from error
 
 
-def to_array(image: Image.Image, channels: int, size: tuple[int, int] | None = None) -> np.ndarray:
+def to_array(image: Image.Image, channels: int, size: tuple[int, int] | None = None, crop: bool = False) -> np.ndarray:
     """
     An image's pixels. Palettes are resolved, transparency is laid over white (as transformers' image processors do),
     16-bit grey keeps its upper 8 bits, colour becomes grey by ITU-R 601 luma.
@@ -44,6 +44,8 @@ def to_array(image: Image.Image, channels: int, size: tuple[int, int] | None = N
         image (`PIL.Image.Image`): An image from [`open_image`].
         channels (`int`): 1 for grey, 3 for RGB.
         size (`tuple[int, int]`, *optional*): Height and width to resize to, bilinear with antialiasing.
+        crop (`bool`, *optional*, defaults to `False`):
+            Keep the proportions and cut what sticks out, instead of stretching.
 
     Returns:
         `np.ndarray`: Pixels of type `uint8`, of shape `[channels, height, width]`.
@@ -55,5 +57,6 @@ def to_array(image: Image.Image, channels: int, size: tuple[int, int] | None = N
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     image = image.convert("L" if channels == 1 else "RGB")
     if size is not None:
-        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        resize = ImageOps.fit if crop else Image.Image.resize
+        image = resize(image, (size[1], size[0]), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(image.height, image.width, channels).transpose(2, 0, 1)

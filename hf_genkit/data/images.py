@@ -97,6 +97,7 @@ def build_image_dataset(
     label_column: str | None = None,
     label2id: dict[str, int] | None = None,
     size: tuple[int, int] | None = None,
+    crop: bool = False,
     channels: int | None = None,
     augmentation: Augmentation | None = None,
     seed: int = 0,
@@ -112,8 +113,10 @@ def build_image_dataset(
         label_column (`str`, *optional*): Its labels; without it every sample is unlabelled.
         label2id (`dict[str, int]`, *optional*): The index of each class, see [`label_maps`]; needed for labels.
         size (`tuple[int, int]`, *optional*):
-            Height and width to resize to, whatever the proportions, bilinear with antialiasing. Without it the images
-            keep their size, which must be one for all.
+            Height and width to resize to, bilinear with antialiasing. Without it the images keep their size, which
+            must be one for all.
+        crop (`bool`, *optional*, defaults to `False`):
+            Keep the proportions when resizing and cut what sticks out, instead of stretching.
         channels (`int`, *optional*): 1 for grey, 3 for RGB. Without it grey if all images are, else RGB.
         augmentation (`Augmentation`, *optional*): Changes each batch that is fetched.
         seed (`int`, *optional*, defaults to 0): The seed of the augmentation.
@@ -133,7 +136,7 @@ def build_image_dataset(
     if label_column is not None:
         labels = encode_labels(dataset.with_format(None)[label_column][:], dataset.features[label_column], label2id)
     folder = Path(cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "hf_genkit")
-    key = Hasher.hash((dataset._fingerprint, image_column, size, channels))
+    key = Hasher.hash((dataset._fingerprint, image_column, size, crop, channels))
     path = folder / f"pixels-{key}.npy"
     if path.exists():
         pixels = np.load(path, mmap_mode="r")
@@ -141,9 +144,11 @@ def build_image_dataset(
         encoded = dataset.with_format(None).select_columns(image_column)
         encoded = encoded.cast_column(image_column, datasets.Image(decode=False))
         try:
-            pixels = _decode_all(encoded, image_column, channels or 1, channels is None, size, path, memory_map_over)
+            pixels = _decode_all(
+                encoded, image_column, channels or 1, channels is None, size, crop, path, memory_map_over
+            )
         except _ColourFound:
-            pixels = _decode_all(encoded, image_column, 3, False, size, path, memory_map_over)
+            pixels = _decode_all(encoded, image_column, 3, False, size, crop, path, memory_map_over)
     return ArrayImageDataset(pixels, labels, augmentation=augmentation, seed=seed)
 
 
@@ -157,6 +162,7 @@ def _decode_all(
     channels: int,
     must_be_grey: bool,
     size: tuple[int, int] | None,
+    crop: bool,
     path: Path,
     memory_map_over: int,
 ) -> np.ndarray:
@@ -166,7 +172,7 @@ def _decode_all(
         image = open_image(row[1], row[0], column)
         if must_be_grey and image.mode not in GREY_MODES:
             raise _ColourFound
-        return to_array(image, channels, size)
+        return to_array(image, channels, size, crop)
 
     first = decode((0, encoded[0][column]))
     is_large = math.prod(open_image(encoded[0][column], 0, column).size) >= THREADED_FROM_PIXELS

@@ -15,6 +15,7 @@ def stream_images(
     label_column: str | None = None,
     label2id: dict[str, int] | None = None,
     size: tuple[int, int],
+    crop: bool = False,
     channels: int = 3,
     batch_size: int = 64,
 ) -> datasets.IterableDataset:
@@ -28,6 +29,8 @@ def stream_images(
         label_column (`str`, *optional*): Its labels; without it every sample is unlabelled.
         label2id (`dict[str, int]`, *optional*): The index of each class, see [`label_maps`]; needed for labels.
         size (`tuple[int, int]`): Height and width that every image is resized to, bilinear with antialiasing.
+        crop (`bool`, *optional*, defaults to `False`):
+            Keep the proportions when resizing and cut what sticks out, instead of stretching.
         channels (`int`, *optional*, defaults to 3): 1 for grey, 3 for RGB.
         batch_size (`int`, *optional*, defaults to 64): How many images are decoded at a time.
 
@@ -43,15 +46,18 @@ def stream_images(
         label_feature=features[label_column] if label_column else None,
         label2id=label2id,
         size=size,
+        crop=crop,
         channels=channels,
     )
     encoded = dataset.with_format(None).cast_column(image_column, datasets.Image(decode=False))
     return encoded.map(decode, with_indices=True, batched=True, batch_size=batch_size, remove_columns=list(features))
 
 
-def _decode_batch(rows: dict, indices: list[int], image_column, label_column, label_feature, label2id, size, channels):
+def _decode_batch(
+    rows: dict, indices: list[int], image_column, label_column, label_feature, label2id, size, crop, channels
+):
     images = [open_image(row, index, image_column) for row, index in zip(rows[image_column], indices, strict=True)]
     labels = [UNLABELLED] * len(images)
     if label_column is not None:
         labels = encode_labels(rows[label_column], label_feature, label2id)
-    return {"pixel_values": [to_array(image, channels, size) for image in images], "labels": labels}
+    return {"pixel_values": [to_array(image, channels, size, crop) for image in images], "labels": labels}

@@ -11,7 +11,7 @@ import torch
 from datasets.fingerprint import Hasher
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from .columns import UNLABELLED, encode_labels, is_sequence
+from .columns import UNLABELLED, AnyDataset, encode_labels, features_of, is_sequence
 
 
 TEACHER = "teacher_"
@@ -19,7 +19,7 @@ LARGE_INTEGER = int(1e20)
 
 
 def build_text_dataset(
-    dataset: datasets.Dataset,
+    dataset: AnyDataset,
     tokenizer: PreTrainedTokenizerBase,
     *,
     text_column: str,
@@ -35,7 +35,7 @@ def build_text_dataset(
     (token classification): a word's label goes to its first token, -100 to its other tokens and to special tokens.
 
     Args:
-        dataset (`datasets.Dataset`): The data.
+        dataset (`datasets.Dataset` or `datasets.IterableDataset`): The data; a stream is tokenized as it comes by.
         tokenizer (`PreTrainedTokenizerBase`): The student's tokenizer.
         text_column (`str`): Its strings, or lists of words for token classification.
         text_pair_column (`str`, *optional*): The second strings of tasks on pairs.
@@ -56,7 +56,7 @@ def build_text_dataset(
             teacher has another tokenizer.
     """
     check_padding(tokenizer, teacher_tokenizer)
-    features = dataset.features
+    features = features_of(dataset)
     tokenize = _Tokenize(
         tokenizer=tokenizer,
         teacher_tokenizer=teacher_tokenizer,
@@ -71,6 +71,8 @@ def build_text_dataset(
         raise ValueError(f"The labels {label_column!r} are lists, so {text_column!r} must hold lists of words.")
     if tokenize.label_words and teacher_tokenizer is not None:
         raise ValueError("Token classification needs one tokenizer for teacher and student, since words are labelled.")
+    if isinstance(dataset, datasets.IterableDataset):
+        return dataset.with_format(None).map(tokenize, with_indices=True, batched=True, remove_columns=list(features))
     fingerprint = Hasher.hash((dataset._fingerprint, tokenize))
     file = None
     if dataset.cache_files:

@@ -2,9 +2,9 @@ import datasets
 import numpy as np
 import pytest
 from PIL import Image
-from transformers import BertTokenizer
+from transformers import BertTokenizer, BitImageProcessor
 
-from hf_genkit.data import ClassificationData, TextCollator, image_processor_for, load_data
+from hf_genkit.data import ClassificationData, TextCollator, image_processor_for, load_data, prepare_pixels
 
 
 def image_splits(size=(6, 6), mode="L", labels=(0, 1, 2) * 4):
@@ -124,3 +124,50 @@ def test_other_tokenizer_of_the_teacher_gets_columns_of_its_own(tokenizer, tmp_p
     batch = data.collator(tokenizer, other)([both[0], both[1]])
     assert isinstance(data.collator(tokenizer), TextCollator)
     assert batch["teacher_input_ids"].shape == batch["input_ids"].shape == (2, 4)
+
+
+def test_images_of_many_sizes_get_one(tmp_path):
+    small, large = image_splits(size=(6, 6))["train"], image_splits(size=(9, 7))["train"]
+    data = ClassificationData(datasets.DatasetDict(train=datasets.concatenate_datasets([small, large])))
+    assert data.inputs(data.splits["train"], image_processor_for(1, 8)).pixels.shape == (24, 1, 8, 8)
+
+
+def test_one_grey_image_does_not_make_the_others_grey():
+    grey, colour = image_splits()["train"].select([0]), image_splits(mode="RGB")["train"]
+    data = ClassificationData(datasets.DatasetDict(train=datasets.concatenate_datasets([grey, colour])))
+    assert data.channels == 3
+
+
+def test_processor_that_crops_sees_no_stretched_image():
+    ramp = Image.fromarray(np.tile(np.linspace(0, 255, 600).astype("uint8"), (300, 1)))
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    train = datasets.Dataset.from_dict({"image": [ramp, ramp], "label": [0, 1]}, features=features)
+    data = ClassificationData(datasets.DatasetDict(train=train))
+    processor = BitImageProcessor(
+        size={"shortest_edge": 64}, crop_size={"height": 56, "width": 56}, do_convert_rgb=True
+    )
+    ours = prepare_pixels(data.inputs(train, processor)[0]["pixel_values"][None], processor)
+    theirs = processor(ramp.convert("RGB"), return_tensors="pt")["pixel_values"]
+    assert ours.shape == theirs.shape
+    assert (ours - theirs).abs().mean() < 0.03
+
+
+def test_unlabelled_test_split_gives_no_figures():
+    splits = image_splits()
+    splits["test"] = splits["train"].map(lambda row: {"label": -1}, features=splits["train"].features)
+    data = ClassificationData(splits)
+    assert data.test_split_name == "validation"
+    assert data.test_split is data.evaluation_split
+
+
+def test_streamed_text_gives_the_same_tokens(tokenizer):
+    splits = text_splits([0, 1, 0, 1])
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    splits["train"] = splits["train"].cast(
+        datasets.Features({"text": datasets.Value("string"), "label": datasets.Value("int64")})
+    )
+    splits = datasets.DatasetDict(train=splits["train"].cast(features))
+    streamed = datasets.IterableDatasetDict({"train": splits["train"].to_iterable_dataset()})
+    kept, stream = ClassificationData(splits), ClassificationData(streamed)
+    expected = sorted(map(str, kept.inputs(kept.splits["train"], tokenizer)))
+    assert sorted(map(str, stream.inputs(stream.splits["train"], tokenizer))) == expected

@@ -1,0 +1,97 @@
+"""
+Fills the table of results in benchmarks/README.md, and in README.md where it has the two markers.
+
+    python benchmarks/tables.py
+
+The table is made of `results/*.json` alone. A test fails where a table and the results differ.
+"""
+
+import json
+from pathlib import Path
+
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+DOCUMENTS = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+START, END = "<!-- benchmarks:start -->", "<!-- benchmarks:end -->"
+KEYS = {
+    "at_least",
+    "bar",
+    "claim",
+    "command",
+    "commit",
+    "details",
+    "dirty",
+    "hardware",
+    "name",
+    "passed",
+    "seconds",
+    "spread",
+    "spread_kind",
+    "unit",
+    "value",
+    "versions",
+}
+
+
+def load_results(folder: Path = RESULTS) -> list[dict]:
+    """
+    Every result, by name.
+
+    Raises:
+        `ValueError`: A result lacks a key, or is not called like its file.
+    """
+    results = []
+    for path in sorted(folder.glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if missing := KEYS - set(result):
+            raise ValueError(f"{path.name} lacks {', '.join(sorted(missing))}.")
+        if result["name"] != path.stem:
+            raise ValueError(f"{path.name} holds the result '{result['name']}'.")
+        results.append(result)
+    return results
+
+
+def render(results: list[dict]) -> str:
+    """Results as a Markdown table with the hardware below it."""
+    lines = [
+        "| Claim | Measured | Spread | Bar | Reached | Script |",
+        "|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        low, high = (_number(end, result["unit"]) for end in result["spread"])
+        sign = "at least" if result["at_least"] else "at most"
+        script = result["name"].split("-")[0]
+        lines.append(
+            f"| {result['claim']} | {_number(result['value'], result['unit'])} | {low} to {high} "
+            f"({result['spread_kind']}) | {sign} {_number(result['bar'], result['unit'])} "
+            f"| {'yes' if result['passed'] else '**no**'} | `{script}.py` |"
+        )
+    machines = {f"{r['hardware']['cpu']} with {r['hardware']['cores']} cores" for r in results}
+    versions = {f"torch {r['versions']['torch']}, transformers {r['versions']['transformers']}" for r in results}
+    lines += ["", f"Measured on {' and '.join(sorted(machines))}; {' and '.join(sorted(versions))}."]
+    return "\n".join(lines)
+
+
+def fill(document: str, table: str) -> str:
+    """The document with the table between its markers; unchanged if it has none."""
+    if START not in document:
+        return document
+    head, rest = document.split(START, 1)
+    return f"{head}{START}\n{table}\n{END}{rest.split(END, 1)[1]}"
+
+
+def _number(value: float, unit: str) -> str:
+    if unit == "points":
+        return f"{value:+.2f} points" if value else "0 points"
+    return f"{value:.2f}{unit}"
+
+
+def main() -> None:
+    table = render(load_results())
+    for path in DOCUMENTS:
+        path.write_text(fill(path.read_text(encoding="utf-8"), table), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

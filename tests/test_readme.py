@@ -1,0 +1,106 @@
+"""What the README promises: its commands, its example, its tree and its table of losses."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from hf_genkit.losses import DISTILLATION_LOSSES
+from hf_genkit.trainers.distillation_config import loss_knobs
+
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def block(language: str, *, containing: str = "") -> str:
+    """The README's one code block in a language that holds some text."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    (found,) = [code for name, code in blocks if name == language and containing in code]
+    return found.strip()
+
+
+def test_ci_runs_the_readmes_test_command():
+    command = block("bash", containing="pytest")
+    assert "\n" not in command
+    script = (REPOSITORY / ".ci" / "run").read_text()
+    assert f"({command})" in script
+    assert command in (REPOSITORY / "CONTRIBUTING.md").read_text()
+
+
+def test_ci_stops_where_the_install_fails(tmp_path):
+    """In `a && b` a failing `a` does not end a script, whatever `set -e` says: pytest's absence would go unseen."""
+    lines = (REPOSITORY / ".ci" / "run").read_text().replace('cd "$(dirname "$0")/.."', "").splitlines()
+    script = "\n".join(line for line in lines if not line.startswith(("python3 -m venv", "source")))
+    (tmp_path / "bin").mkdir()
+    for name, status in (("pip", 1), ("pytest", 0), ("ruff", 0)):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\necho {name}\nexit {status}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    path = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+    done = subprocess.run(["bash", "-c", script], env=path, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "pip\n")
+
+
+def test_the_main_command_names_files_that_exist():
+    install, launch = block("bash", containing="pip install -e . ").split(" && ")
+    assert all((REPOSITORY / word).exists() for word in shlex.split(install) if word.endswith(".txt"))
+    assert (REPOSITORY / shlex.split(launch)[-1]).is_file()
+
+
+def test_the_example_runs(tmp_path, monkeypatch):
+    """It needs what its introduction names: a tokenizer and tokenized data."""
+    monkeypatch.chdir(tmp_path)
+    sizes = {"vocab_size": 50, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    teacher = BertForSequenceClassification(BertConfig(**sizes, num_hidden_layers=6, max_position_embeddings=16))
+    teacher.save_pretrained("teacher")
+    rows = [
+        {"input_ids": torch.full((4,), i), "attention_mask": torch.ones(4, dtype=torch.long), "labels": i % 2}
+        for i in range(8)
+    ]
+    names = {"teacher_name": "teacher", "train": rows, "test": rows, "tokenizer": None}
+    exec(block("python"), names)
+    trainer = names["trainer"]
+    assert trainer.model.config.num_hidden_layers == 2
+    assert trainer.state.global_step == 3
+    assert {"eval_accuracy", "eval_ce_loss", "eval_kd_loss", "eval_teacher_agreement"} <= set(trainer.evaluate())
+
+
+def test_the_table_of_losses_is_complete():
+    rows = re.findall(r"^\| `(\w+)` \| .+ \| (.*)\|$", README, re.MULTILINE)
+    documented = {name: re.findall(r"`(\w+)`", knobs) for name, knobs in rows}
+    assert documented == {name: loss_knobs(name) for name in DISTILLATION_LOSSES}
+
+
+def test_every_recipe_and_yaml_is_named():
+    for path in (*REPOSITORY.glob("recipes/*.py"), *REPOSITORY.glob("recipes/*/*.yaml")):
+        assert path.name in README or path.stem in README, f"the README does not mention {path.name}"
+
+
+def tree() -> list[str]:
+    """The paths of the README's tree: a name's indentation says which folder it is in."""
+    paths, folders = [], []
+    for line in block("", containing="hf_genkit/\n").splitlines():
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        folders[depth:] = [name]
+        paths.append("".join(folders))
+    return paths
+
+
+@pytest.mark.parametrize("path", tree())
+def test_the_tree_shows_what_is_there(path):
+    assert list(REPOSITORY.glob(path.rstrip("/"))), f"there is no {path}"
+
+
+def test_the_tree_leaves_nothing_out():
+    shown = {path.split("/")[0] for path in tree()} | {path.split("/")[1] for path in tree() if path.count("/") > 1}
+    there = {path.parent.name for path in REPOSITORY.glob("hf_genkit/*/__init__.py")}
+    there |= {"hf_genkit", "recipes", "model_cards", "benchmarks", "tests", "constraints.txt"}
+    assert there <= shown
+
+
+def test_the_benchmarks_have_a_place():
+    assert README.count("<!-- benchmarks:start -->") == README.count("<!-- benchmarks:end -->") == 1
