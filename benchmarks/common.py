@@ -55,26 +55,29 @@ def write_result(
         claim (`str`): What was measured, in one phrase for the table.
         value (`float`): The figure.
         bar (`float`): What it is held against.
-        at_least (`bool`): Whether the figure must reach the bar or stay under it. Where the spread is a confidence
-            interval, its lower end has to lie above the bar.
+        at_least (`bool`): Whether the figure must reach the bar or stay under it; of a confidence interval the
+            lower end must lie above the bar.
         spread (`tuple[float, float]`): Lower and upper end.
-        spread_kind (`str`): What the spread is, such as "quartiles of 9 pairs"; a "95 % interval" decides.
+        spread_kind (`str`): What the spread is: "quartiles of ..." or "95 % interval ...".
         seconds (`float`): Wall-clock time of the whole measurement.
         details (`dict`): Whatever explains the figure.
-        unit (`str`, *optional*, defaults to `"x"`): Unit of value, bar and spread.
+        unit (`str`, *optional*, defaults to `"x"`): "x" for a ratio, "accuracy" for a difference of accuracies.
 
     Returns:
         `dict`: What was written.
     """
     low, high = spread
-    decisive = low if spread_kind.startswith("95 % interval") else value
+    if spread_kind.startswith("95 % interval"):
+        passed = low > bar
+    else:
+        passed = value >= bar if at_least else value <= bar
     result = {
         "name": name,
         "claim": claim,
         "value": round(value, 5),
         "bar": bar,
         "at_least": at_least,
-        "passed": decisive > bar if decisive is low else value >= bar if at_least else value <= bar,
+        "passed": passed,
         "spread": [round(low, 5), round(high, 5)],
         "spread_kind": spread_kind,
         "unit": unit,

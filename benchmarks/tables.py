@@ -60,12 +60,10 @@ def render(results: list[dict]) -> str:
     ]
     for result in results:
         low, high = (_number(end, result["unit"]) for end in result["spread"])
-        sign = "at least" if result["at_least"] else "at most"
         script = result["name"].split("-")[0]
         lines.append(
             f"| {result['claim']} | {_number(result['value'], result['unit'])} | {low} to {high} "
-            f"({result['spread_kind']}) | {sign} {_number(result['bar'], result['unit'])} "
-            f"| {'yes' if result['passed'] else '**no**'} | `{script}.py` |"
+            f"({result['spread_kind']}) | {_bar(result)} | {'yes' if result['passed'] else '**no**'} | `{script}.py` |"
         )
     machines = {f"{r['hardware']['cpu']} with {r['hardware']['cores']} cores" for r in results}
     versions = {f"torch {r['versions']['torch']}, transformers {r['versions']['transformers']}" for r in results}
@@ -81,10 +79,14 @@ def fill(document: str, table: str) -> str:
     return f"{head}{START}\n{table}\n{END}{rest.split(END, 1)[1]}"
 
 
+def _bar(result: dict) -> str:
+    if result["spread_kind"].startswith("95 % interval"):
+        return f"interval above {result['bar']:g}"
+    return f"at {'least' if result['at_least'] else 'most'} {_number(result['bar'], result['unit'])}"
+
+
 def _number(value: float, unit: str) -> str:
-    if unit == "points":
-        return f"{value:+.2f} points" if value else "0 points"
-    return f"{value:.2f}{unit}"
+    return f"{value:+.4f}" if unit == "accuracy" else f"{value:.3g}x"
 
 
 def main() -> None:

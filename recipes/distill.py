@@ -84,7 +84,7 @@ def main(argv: list[str]) -> None:
             name, student = f"student, {kind}", pair.new_student()
             trainer = trainer_for(f"{name}, seed {seed}", student, pair.teacher, split, *processors, **changes)
             if pair_args.cache_only:
-                return print(f"The teacher cache holds {trainer.fill_teacher_cache()} samples.")
+                return trainer.accelerator.print(f"The teacher cache holds {trainer.fill_teacher_cache()} samples.")
             trainer.train((exports and elsewhere) or resume_from(trainer.args.output_dir))
             report.add(name, seed, trainer, inputs(data.test_split, *processors))
             exported = trainer if exports else exported

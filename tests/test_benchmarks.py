@@ -41,7 +41,7 @@ def test_a_result_without_a_key_is_refused(tables, result, tmp_path):
 
 def test_a_renamed_result_is_refused(tables, result, tmp_path):
     (tmp_path / "other.json").write_text(json.dumps(result))
-    with pytest.raises(ValueError, match="other.json holds the result"):
+    with pytest.raises(ValueError, match=r"other\.json holds the result"):
         tables.load_results(tmp_path)
 
 

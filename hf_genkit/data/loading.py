@@ -157,7 +157,8 @@ def _limited(split: datasets.Dataset | datasets.IterableDataset, maximum: int, s
 
 def _strata(split: datasets.Dataset, label_column: str | None) -> np.ndarray:
     """A number for each sample, equal where the labels are equal; all zero without a column of single labels."""
-    candidates = [label_column] if label_column else [name for name in LABEL_NAMES if name in split.features]
+    wanted = [label_column] if label_column else LABEL_NAMES
+    candidates = [name for name in wanted if name in split.features]
     if not candidates or is_sequence(split.features[candidates[0]]):
         return np.zeros(len(split), dtype=np.int64)
     labels = split.with_format(None)[candidates[0]][:]

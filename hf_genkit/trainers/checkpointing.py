@@ -7,6 +7,7 @@ A state is a tree of dictionaries, lists, tuples, numbers, strings and tensors. 
 
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,6 +142,26 @@ def is_whole(checkpoint: str | Path) -> bool:
 
 def last_whole_checkpoint(output_dir: str | Path) -> str | None:
     """The `checkpoint-N` folder that was saved last among those that a resume can read, or `None`."""
-    folders = [path for path in Path(output_dir).glob("checkpoint-*") if is_whole(path)]
-    newest = max(folders, key=lambda path: (path / "trainer_state.json").stat().st_mtime_ns, default=None)
-    return None if newest is None else str(newest)
+    whole = [path for path in _by_time(output_dir) if is_whole(path)]
+    return str(whole[-1]) if whole else None
+
+
+def rotate(output_dir: str | Path, limit: int | None, best: str | None) -> None:
+    """
+    Deletes the oldest checkpoints beyond a limit. The newest stays, and so does the best.
+
+    Args:
+        output_dir (`str` or `Path`): The folder of the checkpoints.
+        limit (`int`, *optional*): How many to keep; `None` keeps all.
+        best (`str`, *optional*): The best one's folder.
+    """
+    folders = _by_time(output_dir)
+    excess = len(folders) - limit if limit else 0
+    for folder in [path for path in folders[:-1] if str(path) != best][: max(excess, 0)]:
+        shutil.rmtree(folder)
+
+
+def _by_time(output_dir: str | Path) -> list[Path]:
+    """The finished checkpoints, oldest first: a shorter run after a longer one has the lower numbers."""
+    states = Path(output_dir).glob("checkpoint-*/trainer_state.json")
+    return [state.parent for state in sorted(states, key=lambda state: state.stat().st_mtime_ns)]

@@ -57,6 +57,6 @@ class OneLineProgress(TrainerCallback):
             return
         self.bar.close()
         self.bar = None
-        accuracy = self.values.get("eval_accuracy")
+        accuracy = next((log["eval_accuracy"] for log in reversed(state.log_history) if "eval_accuracy" in log), None)
         evaluated = "" if accuracy is None else f", evaluation accuracy {accuracy:.4f}"
         print(f"{self.name}: {state.global_step} steps, {time.time() - self.start:.0f} s{evaluated}", flush=True)

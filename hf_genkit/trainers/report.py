@@ -18,7 +18,7 @@ from .distillation_trainer import DistillationTrainer
 
 
 # Settings that may change from one call to the next in the same folder.
-OPEN_SETTINGS = {"seeds", "seed", "baseline", "cache_only", "teacher_epochs"}
+OPEN_SETTINGS = {"seeds", "seed", "baseline", "cache_only"}
 
 
 class ComparisonReport:

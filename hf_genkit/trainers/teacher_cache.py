@@ -32,6 +32,8 @@ logger = logging.get_logger(__name__)
 
 RECORD = struct.Struct("<16sQQQ")
 KEY_BYTES = 16
+# What `save_pretrained` writes into a config, on one process only, without changing the model.
+SAVED_WITH = ("_name_or_path", "architectures", "dtype", "transformers_version")
 
 
 def sample_keys(inputs: dict[str, torch.Tensor]) -> list[bytes]:
@@ -92,9 +94,7 @@ def weights_fingerprint(model: torch.nn.Module) -> str:
     """A 32-character hash of a model's class, config, parameters and buffers (dtypes included)."""
     digest = xxhash.xxh3_128(type(model).__name__.encode())
     if isinstance(model, PreTrainedModel):
-        config = {
-            k: v for k, v in model.config.to_diff_dict().items() if k not in ("_name_or_path", "transformers_version")
-        }
+        config = {name: value for name, value in model.config.to_diff_dict().items() if name not in SAVED_WITH}
         digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         if not isinstance(tensor, torch.Tensor):

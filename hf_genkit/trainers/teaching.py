@@ -124,7 +124,7 @@ class TeachingMixin:
             self._warn_about_chance()
 
     def run_identity(self) -> dict:
-        teacher = {"teacher": self.teacher.fingerprint or "a function"} if self.teacher is not None else {}
+        teacher = {} if self.teacher is None else {"teacher": self.teacher_title}
         return {**super().run_identity(), "teacher": teacher}
 
     def all_datasets(self) -> list:
@@ -157,7 +157,7 @@ class TeachingMixin:
             return
         chance, accuracy = found["chance"], found["teacher_accuracy"]
         if accuracy <= chance + 2 * (chance * (1 - chance) / found["items"]) ** 0.5:
-            logger.warning(
+            logger.warning_once(
                 f"The teacher's accuracy on the evaluation set is {accuracy:.3f}, no better than chance ({chance:.3f} "
                 "for always naming the most frequent class): was its head ever trained?"
             )

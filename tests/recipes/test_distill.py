@@ -26,10 +26,12 @@ def launch(topology: str, out: Path, *words: str) -> subprocess.CompletedProcess
     """The debug run, launched without a network on CPU processes."""
     config = f"recipes/accelerate_configs/{topology}.yaml"
     command = ["accelerate.commands.launch", "--config_file", config, "--main_process_port", "0"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "HF_HUB_OFFLINE": "1"}
+    del env["HF_HUB_DISABLE_PROGRESS_BARS"]  # people don't set it either
     done = subprocess.run(
         [sys.executable, "-m", *command, RECIPE, "--config", DEBUG, "--output_dir", out, *words],
         cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "HF_HUB_OFFLINE": "1"},
+        env=env,
         capture_output=True,
         text=True,
         timeout=240,

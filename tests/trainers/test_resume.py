@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from hf_genkit.trainers.checkpointing import (
     load_state,
     preserved_rng,
     rng_state,
+    rotate,
     save_state,
 )
 
@@ -215,6 +217,17 @@ def test_newest_checkpoint_counts_not_the_highest(make_trainer, tmp_path):
     assert last_whole_checkpoint(tmp_path / "run").endswith("checkpoint-4")
 
 
+def test_rotation_keeps_the_newest_and_the_best(tmp_path):
+    for step in (5, 1, 2, 3):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "trainer_state.json").write_text("{}")
+        time.sleep(0.01)
+    rotate(tmp_path, None, None)
+    rotate(tmp_path, 2, str(tmp_path / "checkpoint-5"))
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-5", "checkpoint-3"}
+
+
 def test_nothing_to_resume_from_is_an_error(make_trainer):
     with pytest.raises(ValueError, match="no whole checkpoint"):
         make_trainer("vit").train(resume_from_checkpoint=True)
@@ -235,7 +248,7 @@ def test_folder_of_another_run_is_refused_and_left_alone(make_trainer, tmp_path)
     with pytest.raises(ValueError, match="another run"):
         make_trainer("convnext", **SAVING).train()
     with pytest.raises(ValueError, match=r"another run \(teacher "):
-        make_trainer("vit", teacher=tiny_model("vit", seed=7), **SAVING).train()
+        make_trainer("vit", teacher=tiny_model("convnext", seed=7), **SAVING).train()
     after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert before.items() <= after.items()
 

@@ -146,7 +146,6 @@ def main(out: Path, world: int) -> None:
         found["sharded_teacher"] = sharded_teacher(trainer.accelerator)
     if trainer.is_world_process_zero():
         (out / "found.json").write_text(json.dumps(found))
-    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":
