@@ -1,39 +1,82 @@
 """
 hf_genkit: train, shrink, adapt, judge and share models on the Hugging Face stack.
 
-The names below are imported when they are first used, so that `import hf_genkit` stays quick.
+Importing the package registers its models with the Auto classes. The names below are imported when they are first
+used, so that `import hf_genkit` stays quick.
 """
 
 import importlib
 from typing import TYPE_CHECKING
 
+from . import models  # noqa: F401
+
 
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "AnomalyArguments": "arguments",
     "DataArguments": "arguments",
-    "TeacherStudentArguments": "arguments",
+    "GenerativeModelArguments": "arguments",
     "GenkitParser": "arguments",
+    "TeacherStudentArguments": "arguments",
     "DistillationConfig": "trainers.distillation_config",
     "DistillationTrainer": "trainers.distillation_trainer",
+    "GANConfig": "models.gan",
+    "GANModel": "models.gan",
+    "GANTrainer": "trainers.gan_trainer",
+    "GANTrainingConfig": "trainers.gan_config",
+    "VAEConfig": "models.vae",
+    "VAEModel": "models.vae",
+    "VAETrainer": "trainers.vae_trainer",
+    "VAETrainingConfig": "trainers.vae_config",
+    "VQVAEConfig": "models.vq_vae",
+    "VQVAEModel": "models.vq_vae",
+    "analyze_gan_stability": "evaluation.gan_stability",
     "student_from_teacher": "compress.layer_dropping",
 }
 
 __all__ = [
+    "AnomalyArguments",
     "DataArguments",
     "DistillationConfig",
     "DistillationTrainer",
+    "GANConfig",
+    "GANModel",
+    "GANTrainer",
+    "GANTrainingConfig",
+    "GenerativeModelArguments",
     "GenkitParser",
     "TeacherStudentArguments",
+    "VAEConfig",
+    "VAEModel",
+    "VAETrainer",
+    "VAETrainingConfig",
+    "VQVAEConfig",
+    "VQVAEModel",
     "__version__",
+    "analyze_gan_stability",
     "student_from_teacher",
 ]
 
 if TYPE_CHECKING:
-    from .arguments import DataArguments, GenkitParser, TeacherStudentArguments
+    from .arguments import (
+        AnomalyArguments,
+        DataArguments,
+        GenerativeModelArguments,
+        GenkitParser,
+        TeacherStudentArguments,
+    )
     from .compress.layer_dropping import student_from_teacher
+    from .evaluation.gan_stability import analyze_gan_stability
+    from .models.gan import GANConfig, GANModel
+    from .models.vae import VAEConfig, VAEModel
+    from .models.vq_vae import VQVAEConfig, VQVAEModel
     from .trainers.distillation_config import DistillationConfig
     from .trainers.distillation_trainer import DistillationTrainer
+    from .trainers.gan_config import GANTrainingConfig
+    from .trainers.gan_trainer import GANTrainer
+    from .trainers.vae_config import VAETrainingConfig
+    from .trainers.vae_trainer import VAETrainer
 
 
 def __getattr__(name: str):

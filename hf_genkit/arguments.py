@@ -253,9 +253,78 @@ class DataArguments:
         names = ("image_column", "text_column", "text_pair_column", "label_column")
         return {name: getattr(self, name) for name in names}
 
+    def image_columns(self) -> dict:
+        """The arguments of [`~hf_genkit.data.ImageData`]."""
+        return {name: getattr(self, name) for name in ("image_column", "label_column")}
+
     def for_inputs(self) -> dict:
         """The arguments of [`~hf_genkit.data.ClassificationData.inputs`] that all splits share."""
         return {"image_size": self.image_size, "max_length": self.max_length}
+
+
+@dataclass
+class GenerativeModelArguments:
+    """Which model that makes images a recipe trains, and which vision model judges its images."""
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Go on training this model: Hub id or local folder."}
+    )
+    model_config: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Config of a new model, as JSON with what differs from the defaults, such as '{\"latent_dim\": 32}'; "
+            "size and channels come from the data, and with '\"conditional\": true' its classes."
+        },
+    )
+    feature_extractor: str = field(
+        default="classifier",
+        metadata={
+            "help": "Vision model whose features judge the pictures: Hub id or local folder, 'classifier' to train a small "
+            "one on the data's labels, or 'none'."
+        },
+    )
+    feature_size: int | None = field(
+        default=None, metadata={"help": "Side, in pixels, of the pictures it sees; default: its own."}
+    )
+
+    def __post_init__(self):
+        if isinstance(self.model_config, str):
+            self.model_config = parse_json("model_config", self.model_config)
+        if self.model_config is not None and self.model_name_or_path is not None:
+            raise ValueError("Both `model_name_or_path` and `model_config` are given: a model is loaded or new.")
+        check_range(self, "feature_size", 1)
+
+
+@dataclass
+class AnomalyArguments:
+    """What counts as normal for a recipe that detects anomalies, and how it scores them."""
+
+    normal_classes: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Names of the classes to train on; images of all other classes are the anomalies."},
+    )
+    anomaly_dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "Another data set as the anomalies: Hub id, local folder, or 'digits'; resized to the normal one."
+        },
+    )
+    anomaly_split: str = field(default="test", metadata={"help": "Its split."})
+    anomaly_kind: str = field(
+        default="reconstruction",
+        metadata={"help": "Score: reconstruction, scaled_reconstruction, elbo, likelihood or regret."},
+    )
+    target_fpr: float = field(
+        default=0.01, metadata={"help": "Share of normal images that the saved threshold may flag."}
+    )
+
+    def __post_init__(self):
+        if bool(self.normal_classes) == (self.anomaly_dataset_name is not None):
+            given = "both" if self.normal_classes else "neither"
+            raise ValueError(
+                f"Anomalies come from exactly one of `normal_classes` and `anomaly_dataset_name`; given: {given}."
+            )
+        check_range(self, "target_fpr", 0, 0.5, above=True)
 
 
 @dataclass

@@ -10,7 +10,10 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from hf_genkit.losses import DISTILLATION_LOSSES
+from hf_genkit.losses.gan import GAN_LOSSES
 from hf_genkit.trainers.distillation_config import loss_knobs
+
+from .trainers.tiny_generative import pictures
 
 
 REPOSITORY = Path(__file__).parents[1]
@@ -51,7 +54,7 @@ def test_the_main_command_names_files_that_exist():
     assert (REPOSITORY / shlex.split(launch)[-1]).is_file()
 
 
-def test_the_example_runs(tmp_path, monkeypatch):
+def test_the_example_of_distillation_runs(tmp_path, monkeypatch):
     """It needs what its introduction names: a tokenizer and tokenized data."""
     monkeypatch.chdir(tmp_path)
     sizes = {"vocab_size": 50, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
@@ -62,11 +65,28 @@ def test_the_example_runs(tmp_path, monkeypatch):
         for i in range(8)
     ]
     names = {"teacher_name": "teacher", "train": rows, "test": rows, "tokenizer": None}
-    exec(block("python"), names)
+    exec(block("python", containing="student_from_teacher"), names)
     trainer = names["trainer"]
     assert trainer.model.config.num_hidden_layers == 2
     assert trainer.state.global_step == 3
     assert {"eval_accuracy", "eval_ce_loss", "eval_kd_loss", "eval_teacher_agreement"} <= set(trainer.evaluate())
+
+
+def test_the_example_of_a_vae_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"images": pictures()}
+    exec(block("python", containing="VAEModel").replace("max_steps=3000", "max_steps=2"), names)
+    assert names["pictures"].shape == (16, 1, 8, 8)
+
+
+def test_the_example_of_the_analysis_says_that_the_discriminator_is_ahead(capsys):
+    exec(block("python", containing="analyze_gan_stability"), {})
+    assert "discriminator ahead" in capsys.readouterr().out
+
+
+def test_the_table_of_gan_losses_is_complete():
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \|$", README, re.MULTILINE)
+    assert rows == list(GAN_LOSSES)
 
 
 def test_the_table_of_losses_is_complete():

@@ -10,7 +10,9 @@ from .columns import (
     find_text_column,
     label_maps,
 )
+from .differentiable_augmentation import DifferentiableAugmentation, ada_update
 from .digits import load_digits
+from .image_data import ImageData
 from .images import ArrayImageDataset, build_image_dataset
 from .loading import load_data
 from .pixels import PixelPreparer, image_processor_for, prepare_pixels
@@ -24,8 +26,11 @@ __all__ = [
     "Batch",
     "BatchCollator",
     "ClassificationData",
+    "DifferentiableAugmentation",
+    "ImageData",
     "PixelPreparer",
     "TextCollator",
+    "ada_update",
     "build_image_dataset",
     "build_text_dataset",
     "encode_labels",

@@ -1,19 +1,47 @@
-"""Judging models: intervals, efficiency, curves, and models side by side."""
+"""Judging models: intervals, efficiency, curves, pictures, stability, anomalies, and models side by side."""
 
+from .anomaly import AnomalyReport, anomaly_report, anomaly_threshold, worst_cases
 from .comparison import ComparedModel, describe_difference, text_table
 from .curves import plot_curves
 from .efficiency import measure_efficiency
+from .features import FeatureExtractor
+from .gan_probes import detect_failure, gradient_norm, oscillation, sample_diversity, spectral_norms
+from .gan_stability import StabilityVerdict, analyze_gan_stability
+from .picture_judge import NAMES as METRIC_NAMES
+from .picture_judge import PictureJudge
+from .picture_metrics import FrechetDistance, KernelDistance, PrecisionRecallDensityCoverage
+from .pictures import save_grid, save_reconstructions, save_strips
 from .statistics import Interval, mean_interval, paired_difference, wilson_interval
 
 
 __all__ = [
+    "METRIC_NAMES",
+    "AnomalyReport",
     "ComparedModel",
+    "FeatureExtractor",
+    "FrechetDistance",
     "Interval",
+    "KernelDistance",
+    "PictureJudge",
+    "PrecisionRecallDensityCoverage",
+    "StabilityVerdict",
+    "analyze_gan_stability",
+    "anomaly_report",
+    "anomaly_threshold",
     "describe_difference",
+    "detect_failure",
+    "gradient_norm",
     "mean_interval",
     "measure_efficiency",
+    "oscillation",
     "paired_difference",
     "plot_curves",
+    "sample_diversity",
+    "save_grid",
+    "save_reconstructions",
+    "save_strips",
+    "spectral_norms",
     "text_table",
     "wilson_interval",
+    "worst_cases",
 ]

@@ -39,6 +39,7 @@ class Result:
         mean (`float`, *optional*): The mean over `seeds`.
         interval (`tuple[float, float]`, *optional*): The 95 % interval of the mean over `seeds`.
         seeds (`list[int]`, *optional*): The seeds of the runs behind it.
+        floor (`float`, *optional*): What real data score against real data, for metrics of generated pictures.
     """
 
     metric: str
@@ -47,6 +48,7 @@ class Result:
     mean: float | None = None
     interval: tuple[float, float] | None = None
     seeds: list[int] = field(default_factory=list)
+    floor: float | None = None
 
 
 @dataclass
@@ -85,7 +87,7 @@ class CardFacts:
 
     Args:
         model_name (`str`): The title.
-        task (`str`): The pipeline tag: `"image-classification"`, `"text-classification"` or `"token-classification"`.
+        task (`str`): The pipeline tag, such as `"image-classification"`; one that has a usage template.
         auto_class (`str`): The class that loads the model, such as `"AutoModelForImageClassification"`.
         dataset ([`DatasetFacts`]): What the results were measured on.
         results (`list[Result]`): This model's results.
@@ -112,6 +114,7 @@ class CardFacts:
         example_text (`str`, defaults to `"This is an example."`): The text of a text task's usage snippet.
         image_mode (`str`, defaults to `"RGB"`): PIL's mode of the model's images, `"L"` for grey.
         image_size (`tuple[int, int]`, defaults to `(224, 224)`): Width and height of the usage snippet's image.
+        sample_call (`str`, *optional*): The method that makes pictures, such as `"sample(16)"`, for the usage snippet.
         custom_code (`bool`, defaults to `False`): Whether the model's class travels with it as a `.py` file.
     """
 
@@ -141,6 +144,7 @@ class CardFacts:
     example_text: str = "This is an example."
     image_mode: str = "RGB"
     image_size: tuple[int, int] = (224, 224)
+    sample_call: str | None = None
     custom_code: bool = False
 
 
@@ -192,6 +196,7 @@ def render_model_card(facts: CardFacts) -> str:
         result_rows=[_result_row(result) for result in facts.results],
         teacher_rows=[_result_row(result) for result in facts.teacher.results] if facts.teacher else [],
         has_seeds=any(result.mean is not None for result in facts.results),
+        has_floor=any(result.floor is not None for result in facts.results),
         not_evaluated=NOT_EVALUATED,
         trained=facts.method or facts.hardware or facts.command or facts.hyperparameters or facts.versions,
         hyperparameters=yaml.safe_dump(facts.hyperparameters, sort_keys=False, allow_unicode=True).rstrip(),
@@ -281,6 +286,7 @@ def _result_row(result: Result) -> dict:
     return {
         "Metric": result.name or result.metric,
         "Value": result.value,
+        "Real data": result.floor,
         "Mean over seeds": result.mean,
         "95 % interval": interval,
         "Seeds": ", ".join(map(str, result.seeds)) or None,

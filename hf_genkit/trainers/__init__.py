@@ -1,9 +1,31 @@
 """Trainers, their arguments, and what they stand on."""
 
+from .anomaly_detection import anomaly_pictures, anomaly_results, judge_anomalies
 from .checkpointing import last_whole_checkpoint
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationTrainer
+from .gan_config import GANTrainingConfig
+from .gan_trainer import GANTrainer
+from .generation_report import finish_run
+from .generative_models import generative_model, picture_judges
 from .report import ComparisonReport
+from .vae_config import VAETrainingConfig
+from .vae_trainer import VAETrainer
 
 
-__all__ = ["ComparisonReport", "DistillationConfig", "DistillationTrainer", "last_whole_checkpoint"]
+__all__ = [
+    "ComparisonReport",
+    "DistillationConfig",
+    "DistillationTrainer",
+    "GANTrainer",
+    "GANTrainingConfig",
+    "VAETrainer",
+    "VAETrainingConfig",
+    "anomaly_pictures",
+    "anomaly_results",
+    "finish_run",
+    "generative_model",
+    "judge_anomalies",
+    "last_whole_checkpoint",
+    "picture_judges",
+]

@@ -20,9 +20,11 @@ from ..data import BatchCollator
 from ..hub import hub_id
 from . import checkpointing
 from .hub_mixin import HubMixin
+from .noise import SampleNoise
 
 
 RUN_FILE = "run.json"
+EVALUATION = -1  # the step whose noise evaluation draws: the same each time
 
 
 class GenkitTrainer(HubMixin, Trainer):
@@ -50,8 +52,9 @@ class GenkitTrainer(HubMixin, Trainer):
         self._described: dict = {}
         super().__init__(model, args, data_collator, **kwargs)
         self.data_collator = BatchCollator(self.data_collator)
-        self._train_sums: dict[str, torch.Tensor] = {}
-        self._train_steps = 0
+        self._recorded: dict[str, torch.Tensor] = {}
+        self._recorded_at: dict[str, set[int]] = {}
+        self.noise = SampleNoise(self.args.seed, self.args.process_index, self.args.world_size)
         self._evaluation_sums: dict[str, torch.Tensor] = {}
         self._flops_per_item: float | None = None
 
@@ -72,7 +75,7 @@ class GenkitTrainer(HubMixin, Trainer):
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> dict[str, torch.Tensor] | None:
         if not batch_samples:  # a stream that ended before its epoch
             return None
-        self._train_steps += 1
+        self.noise.start(self.state.global_step, self._train_batch_size)
         counts = [self.count_items(batch) for batch in batch_samples]
         names = list(counts[0])
         totals = torch.stack([sum(count[name] for count in counts) for name in names]).to(device, torch.float32)
@@ -87,7 +90,7 @@ class GenkitTrainer(HubMixin, Trainer):
 
     def record(self, components: dict[str, torch.Tensor]) -> None:
         """
-        Adds a micro-batch's share of each component, to be logged as its mean over the optimizer steps.
+        Adds a micro-batch's share of each component, to be logged as its mean over the optimizer steps that had it.
 
         Args:
             components (`dict[str, torch.Tensor]`):
@@ -95,7 +98,8 @@ class GenkitTrainer(HubMixin, Trainer):
         """
         for name, value in components.items():
             value = value.detach()
-            self._train_sums[name] = self._train_sums[name] + value if name in self._train_sums else value
+            self._recorded[name] = self._recorded[name] + value if name in self._recorded else value
+            self._recorded_at.setdefault(name, set()).add(self.state.global_step)
 
     def record_evaluation(self, components: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
         """
@@ -118,17 +122,22 @@ class GenkitTrainer(HubMixin, Trainer):
         """The evaluation loss made of the recorded means, or `None` to keep the one that Trainer averages."""
         return None
 
+    def recorded_means(self) -> dict[str, float]:
+        """The mean of each recorded component since the last call, over its optimizer steps and all processes."""
+        names = sorted(self._recorded)
+        sums = self.accelerator.reduce(torch.stack([self._recorded[name] for name in names]), "mean").tolist()
+        means = {name: total / len(self._recorded_at[name]) for name, total in zip(names, sums, strict=True)}
+        self._recorded, self._recorded_at = {}, {}
+        return means
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs and self._train_sums:
-            names = sorted(self._train_sums)
-            sums = torch.stack([self._train_sums[name] for name in names])
-            means = self.accelerator.reduce(sums, "mean") / self._train_steps
-            logs.update(zip(names, means.tolist(), strict=True))
-            self._train_sums, self._train_steps = {}, 0
+        if "loss" in logs and self._recorded:
+            logs.update(self.recorded_means())
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
         self._evaluation_sums = {}
+        self.noise.start(EVALUATION, self.args.eval_batch_size)
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         means = {}
         for name, pair in self._evaluation_sums.items():
@@ -147,6 +156,7 @@ class GenkitTrainer(HubMixin, Trainer):
         labels = inputs.get("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        self.noise.advance()
         if prediction_loss_only:
             return loss, None, None
         if ignore_keys is None:
@@ -154,6 +164,11 @@ class GenkitTrainer(HubMixin, Trainer):
         ignored = ["loss", *ignore_keys]
         logits = nested_detach(tuple(value for name, value in outputs.items() if name not in ignored))
         return loss, logits[0] if len(logits) == 1 else logits, labels
+
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self.noise.advance()
+        return loss
 
     def floating_point_ops(self, inputs: Mapping[str, torch.Tensor]) -> float:
         if self._flops_per_item is None:
@@ -167,7 +182,7 @@ class GenkitTrainer(HubMixin, Trainer):
         return self.get_test_dataloader(eval_dataset)
 
     def _inner_training_loop(self, batch_size=None, **kwargs):
-        self._train_sums, self._train_steps = {}, 0  # `auto_find_batch_size` starts again after a failed attempt
+        self._recorded, self._recorded_at = {}, {}  # `auto_find_batch_size` starts again after a failed attempt
         return super()._inner_training_loop(batch_size, **kwargs)
 
     def _run_epoch(self, *, epoch: int, train_dataloader, **kwargs):
@@ -331,15 +346,15 @@ class GenkitTrainer(HubMixin, Trainer):
         if self._has_sharded_state or not isinstance(self.model, PreTrainedModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            self._load_weights(resume_from_checkpoint)
+            self.load_weights(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         if self._has_sharded_state or not isinstance(self.model, PreTrainedModel):
             super()._load_best_model()
         else:
-            self._load_weights(self.state.best_model_checkpoint)
+            self.load_weights(self.state.best_model_checkpoint)
 
-    def _load_weights(self, checkpoint: str) -> None:
+    def load_weights(self, checkpoint: str) -> None:
         """
         Loads a checkpoint as `from_pretrained` does. Many architectures save their weights under other names than the
         modules have; Trainer's own way of loading skips those with a warning and goes on with the weights it has.

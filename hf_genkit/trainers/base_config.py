@@ -51,7 +51,14 @@ class GenkitConfig(TrainingArguments):
 
 
 # Fields of our configs that don't change which weights come out.
-BOOKKEEPING_FIELDS = {"license", "teacher_cache", "trust_remote_code"}
+BOOKKEEPING_FIELDS = {
+    "likelihood_samples",
+    "license",
+    "num_judged_pictures",
+    "num_sample_pictures",
+    "teacher_cache",
+    "trust_remote_code",
+}
 
 # The fields of TrainingArguments that change which weights come out, length of training aside.
 RESULT_FIELDS = [

@@ -12,7 +12,6 @@ from transformers.utils.hub import PushInProgress
 
 from ..hub import CardFacts, DatasetFacts, Result, check_push_access, hub_id, push_folder, write_model_card
 from .checkpointing import is_trainer_state
-from .tasks import AUTO_CLASSES
 
 
 logger = logging.get_logger(__name__)
@@ -21,7 +20,14 @@ VERSIONS = ("hf-genkit", "transformers", "torch", "accelerate", "datasets", "hug
 
 
 class HubMixin:
-    """The Hub side of [`GenkitTrainer`]; expects to stand before [`~transformers.Trainer`] among the bases."""
+    """
+    The Hub side of [`GenkitTrainer`]; expects to stand before [`~transformers.Trainer`] among the bases.
+
+    A method sets `task`, its pipeline tag on the Hub, and `auto_class`, the name of the class that loads its models.
+    """
+
+    task: str
+    auto_class = "AutoModel"
 
     def describe(self, **facts) -> None:
         """
@@ -32,24 +38,37 @@ class HubMixin:
         """
         self._described = {**self._described, **facts}
 
+    def last_evaluation(self, metric: str) -> dict:
+        """
+        The logged evaluation that belongs to the weights: the best one's if they were loaded, else the last one.
+
+        Args:
+            metric (`str`): What it must hold, such as `"eval_accuracy"`.
+
+        Returns:
+            `dict`: The entry of the log; empty if there is none.
+        """
+        best = self.state.best_global_step if self.args.load_best_model_at_end and not self.is_in_train else None
+        scored = [log for log in self.state.log_history if metric in log and best in (None, log["step"])]
+        return scored[-1] if scored else {}
+
+    def card_results(self) -> list[Result]:
+        """What the last evaluation measured, for the card."""
+        return []
+
     def card_facts(self) -> CardFacts:
         """What the trainer knows of its run, overridden by what [`~HubMixin.describe`] was told."""
         model = self.accelerator.unwrap_model(self.model)
-        auto_class = AUTO_CLASSES[self.task].__name__
         base_model = hub_id(model.config._name_or_path or None)
-        best = self.state.best_global_step if self.args.load_best_model_at_end and not self.is_in_train else None
-        scored = [log for log in self.state.log_history if "eval_accuracy" in log and best in (None, log["step"])]
-        evaluation = scored[-1] if scored else None
         facts = {
             "model_name": (self.hub_model_id or str(Path(self.args.output_dir).resolve())).split("/")[-1],
             "task": self.task,
-            "auto_class": auto_class,
+            "auto_class": self.auto_class,
             "repo_id": self.hub_model_id,
             "revision": self.args.hub_revision,
             "dataset": DatasetFacts("a custom data set", split="evaluation"),
-            "results": [Result("accuracy", evaluation["eval_accuracy"], name="Accuracy")] if evaluation else [],
+            "results": self.card_results(),
             "base_model": base_model,
-            "labels": list(model.config.id2label.values()),
             "parameters": model.num_parameters(),
             "hyperparameters": {"num_train_epochs": self.state.num_train_epochs, **self.args.changed()},
             "license": self.args.license,

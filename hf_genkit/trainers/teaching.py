@@ -7,7 +7,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.utils import logging
 
 from ..evaluation import measure_efficiency
-from ..hub import CardFacts, TeacherFacts, hub_id
+from ..hub import CardFacts, Result, TeacherFacts, hub_id
 from .checkpointing import preserved_rng
 from .inputs import student_inputs, with_float_pixels
 from .teacher_cache import KeyedCollator, TeacherCache
@@ -69,8 +69,13 @@ class TeachingMixin:
         own_inputs = student_inputs(sample, self.student_arguments)
         return measure_efficiency(student, with_float_pixels(own_inputs, self.image_processor))
 
+    def card_results(self) -> list[Result]:
+        accuracy = self.last_evaluation("eval_accuracy").get("eval_accuracy")
+        return [] if accuracy is None else [Result("accuracy", accuracy, name="Accuracy")]
+
     def card_facts(self) -> CardFacts:
         facts = super().card_facts()
+        facts.labels = facts.labels or list(self.model.config.id2label.values())
         if facts.teacher is None and self.teacher is not None:
             facts.teacher = TeacherFacts(self.teacher_title, id=hub_id(self.teacher.name))
         facts.method = facts.method or self.method_sentence

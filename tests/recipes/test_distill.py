@@ -1,12 +1,9 @@
 """recipes/distill.py as people run it: one debug run on one process and on two, and what it refuses."""
 
 import json
-import os
 import re
 import runpy
-import subprocess
 import sys
-from pathlib import Path
 
 import datasets
 import pytest
@@ -16,54 +13,19 @@ from transformers import AutoModelForImageClassification
 
 from hf_genkit.hub import check_model_card, is_generated
 
+from .launching import REPOSITORY, launch
 
-REPOSITORY = Path(__file__).parents[2]
+
 RECIPE = REPOSITORY / "recipes" / "distill.py"
 DEBUG = REPOSITORY / "recipes" / "distill" / "debug.yaml"
-
-
-def launch(topology: str, out: Path, *words: str) -> subprocess.CompletedProcess:
-    """The debug run, launched without a network on CPU processes."""
-    config = f"recipes/accelerate_configs/{topology}.yaml"
-    command = ["accelerate.commands.launch", "--config_file", config, "--main_process_port", "0"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "HF_HUB_OFFLINE": "1"}
-    del env["HF_HUB_DISABLE_PROGRESS_BARS"]  # people don't set it either
-    done = subprocess.run(
-        [sys.executable, "-m", *command, RECIPE, "--config", DEBUG, "--output_dir", out, *words],
-        cwd=REPOSITORY,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-15000:]
-    return done
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """The finished debug run on one process: its folder, and what it printed."""
     out = tmp_path_factory.mktemp("distill") / "one"
-    done = launch("single", out)
+    done = launch("distill", "single", out)
     return out, done.stdout, done.stderr
-
-
-@pytest.fixture
-def refusal(monkeypatch, capsys):
-    """What the recipe says on stderr before it ends; it must not have trained anything."""
-
-    def refusal(*words: object) -> str:
-        monkeypatch.setattr(sys, "argv", [str(RECIPE), "--config", str(DEBUG), *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(RECIPE), run_name="__main__")
-        shown = capsys.readouterr()
-        assert shown.out == ""
-        sentence = shown.err if ended.value.code == 2 else ended.value.code  # what Python prints with the status 1
-        assert isinstance(sentence, str)
-        assert sentence.strip().count("\n") == 0
-        return sentence
-
-    return refusal
 
 
 # ---- What the run leaves behind ----
@@ -123,7 +85,7 @@ def test_no_pickle_is_left_anywhere(run):
 def test_two_processes_give_the_weights_of_one(run, tmp_path):
     """Slow (half a minute): two gloo processes, each with half of the batch. `accelerate launch --cpu` runs only one."""
     out = tmp_path / "two"
-    done = launch("ddp", out, "--per_device_train_batch_size", "16")
+    done = launch("distill", "ddp", out, "--per_device_train_batch_size", "16")
     one, two = (json.loads((folder / "results.json").read_text()) for folder in (run[0], out))
     assert (one["processes"], two["processes"]) == (1, 2)
     assert done.stdout.count("student, distilled minus student, alone:") == 1, "every process prints the table"
@@ -138,7 +100,7 @@ def test_two_processes_give_the_weights_of_one(run, tmp_path):
 
 def test_the_folder_of_another_run(run, refusal):
     before = (run[0] / "model.safetensors").read_bytes()
-    sentence = refusal("--output_dir", run[0], "--alpha", "0.5", "--max_steps", "3")
+    sentence = refusal("distill", "--output_dir", run[0], "--alpha", "0.5", "--max_steps", "3")
     assert "holds another run (alpha 0.9 there, its default here)" in sentence
     assert (run[0] / "model.safetensors").read_bytes() == before
 
@@ -159,7 +121,7 @@ def test_the_folder_of_another_run(run, refusal):
     ],
 )
 def test_bad_input(refusal, tmp_path, words, expected):
-    assert expected in refusal("--output_dir", tmp_path / "out", *words)
+    assert expected in refusal("distill", "--output_dir", tmp_path / "out", *words)
     assert not (tmp_path / "out" / "runs" / "teacher" / "run.json").exists()
     assert not list(tmp_path.rglob("*.safetensors"))
 
@@ -185,7 +147,7 @@ def test_a_data_set_without_labels_or_inputs(refusal, tmp_path, columns, expecte
     features = datasets.Features({name: types[kind] for name, kind in columns.items()})
     rows = datasets.Dataset.from_dict({name: values[kind] for name, kind in columns.items()}, features=features)
     rows.save_to_disk(str(tmp_path / "data"))
-    assert expected in refusal("--output_dir", tmp_path / "out", "--dataset_name", tmp_path / "data")
+    assert expected in refusal("distill", "--output_dir", tmp_path / "out", "--dataset_name", tmp_path / "data")
 
 
 # ---- Sharing it ----

@@ -16,10 +16,10 @@ from .tiny import CONFIGS
 REPOSITORY = Path(__file__).parents[2]
 
 
-def launch(folder, processes):
+def launch(folder, processes, script="two_processes"):
     folder.mkdir()
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--standalone"]
-    command = [sys.executable, *(launcher if processes == 2 else []), "-m", "tests.trainers.two_processes"]
+    command = [sys.executable, *(launcher if processes == 2 else []), "-m", f"tests.trainers.{script}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [*command, str(folder), str(processes)], cwd=REPOSITORY, env=environment, capture_output=True, text=True

@@ -1,0 +1,104 @@
+"""What is normal and what is not, for a VAE that detects anomalies, and what its scores are worth."""
+
+from pathlib import Path
+
+import torch
+
+from ..arguments import AnomalyArguments, check_choice
+from ..data import ArrayImageDataset, ImageData, build_image_dataset, load_data
+from ..evaluation import AnomalyReport, anomaly_report, save_reconstructions, worst_cases
+from ..hub import Result
+from ..models.vae.configuration_vae import ANOMALY_KINDS
+from .vae_trainer import VAETrainer
+
+
+WORST = 12
+
+
+def anomaly_pictures(
+    args: AnomalyArguments, data: ImageData, image_size: int | None = None
+) -> tuple[ArrayImageDataset, ArrayImageDataset, ArrayImageDataset, ArrayImageDataset]:
+    """
+    The images to train on, to choose the threshold on, and to test with.
+
+    Args:
+        args ([`~hf_genkit.AnomalyArguments`]): Which classes are normal, or which other data set is not.
+        data ([`~hf_genkit.data.ImageData`]): Where the normal images are.
+        image_size (`int`, *optional*): Side of the images; defaults to the data's.
+
+    Returns:
+        `tuple`: Normal images for training, for validation and for the test, and anomalies for the test.
+
+    Raises:
+        `ValueError`: There is no such score, the data have no such class, or the other data set no such split.
+    """
+    check_choice("anomaly_kind", args.anomaly_kind, list(ANOMALY_KINDS))
+    splits = [data.splits["train"], data.evaluation_split, data.test_split]
+    if args.normal_classes:
+        parts = [data.split_by_class(split, args.normal_classes) for split in splits]
+        normal, anomalies = [inside for inside, _ in parts], data.pictures(parts[-1][1], image_size)
+    else:
+        normal = splits
+        other = ImageData(load_data(args.anomaly_dataset_name, test_split=args.anomaly_split))
+        side = data.side(image_size)
+        anomalies = build_image_dataset(
+            other.test_split,
+            image_column=other.input_column,
+            size=(side, side),
+            crop=True,
+            channels=data.channels,
+        )
+    train, validation, test = (data.pictures(split, image_size) for split in normal)
+    return train, validation, test, anomalies
+
+
+def judge_anomalies(
+    trainer: VAETrainer,
+    args: AnomalyArguments,
+    validation: ArrayImageDataset,
+    test: ArrayImageDataset,
+    anomalies: ArrayImageDataset,
+) -> tuple[AnomalyReport, dict[str, Path]]:
+    """
+    Scores normal images and anomalies, gives the model its threshold, and draws what it gets most wrong.
+
+    Args:
+        trainer ([`VAETrainer`]): The trainer of the model.
+        args ([`~hf_genkit.AnomalyArguments`]): Which score, and how many false alarms.
+        validation, test, anomalies ([`~hf_genkit.data.ArrayImageDataset`]): From [`anomaly_pictures`].
+
+    Returns:
+        `tuple`: The report, and the pictures that the first process wrote, by name.
+    """
+    kind = args.anomaly_kind
+    scores = [trainer.anomaly_scores(part, kind).numpy() for part in (validation, test, anomalies)]
+    report = anomaly_report(*scores[1:], validation_scores=scores[0], target_fpr=args.target_fpr)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.config.anomaly_kind, model.config.anomaly_threshold = kind, report.threshold
+    if not trainer.is_world_process_zero():
+        return report, {}
+    folder = Path(trainer.args.output_dir)
+    files = {
+        "scores": folder / "scores.png",
+        "false_alarms": folder / "false_alarms.png",
+        "missed": folder / "missed.png",
+    }
+    report.plot(files["scores"])
+    for name, part, values, wrong in zip(
+        ("false_alarms", "missed"), (test, anomalies), scores[1:], worst_cases(*scores[1:], WORST), strict=True
+    ):
+        pixels = trainer.pixel_values({"pixel_values": torch.from_numpy(part.pixels[wrong]).to(model.device)})
+        titles = [f"{values[index]:.3g}" for index in wrong]
+        save_reconstructions(pixels, model.reconstruct(pixels), files[name], columns=WORST, titles=titles)
+    return report, files
+
+
+def anomaly_results(report: AnomalyReport) -> list[Result]:
+    """The report as results for a card; the intervals are over test images."""
+    rates = {"false_positive_rate": report.false_positive_rate, "detection_rate": report.detection_rate}
+    named = {"auroc": report.auroc, **rates}
+    names = {"auroc": "AUROC", "false_positive_rate": "False positives", "detection_rate": "Detected anomalies"}
+    return [
+        *(Result(key, value.mean, names[key], interval=(value.low, value.high)) for key, value in named.items()),
+        Result("average_precision", report.average_precision, "Average precision"),
+    ]

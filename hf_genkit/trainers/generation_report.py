@@ -1,0 +1,99 @@
+"""What a run of a generative model leaves in its folder: pictures, results.json, and a card that shows them."""
+
+import json
+import os
+import shlex
+from pathlib import Path
+
+import torch
+
+from ..arguments import DataArguments
+from ..data import ImageData
+from ..evaluation import text_table
+from ..hub import DatasetFacts, Result, hub_id
+from .pictures import PicturesMixin
+
+
+CAPTIONS = {
+    "samples": "Samples",
+    "reconstructions": "Images of the evaluation set (above) and their reconstructions (below)",
+    "interpolation": "From the left image to the right one through latent space",
+    "curves": "The losses in training and on the evaluation set",
+    "stability": "Training: losses and what tells whether they are in balance",
+    "scores": "Scores of normal images and of anomalies, and the threshold",
+    "false_alarms": "The normal images with the highest scores, and their reconstructions",
+    "missed": "The anomalies with the lowest scores, and their reconstructions",
+}
+
+
+def dataset_facts(data: ImageData, data_args: DataArguments, samples: int | None = None) -> DatasetFacts:
+    """What a card says of the data that a model was tested on."""
+    is_digits = data_args.dataset_name == "digits"
+    return DatasetFacts(
+        "scikit-learn digits" if is_digits else Path(data_args.dataset_name).name,
+        id=None if is_digits else hub_id(data_args.dataset_name),
+        config=data_args.dataset_config,
+        split=data.test_split_name,
+        revision=data_args.dataset_revision,
+        samples=samples,
+    )
+
+
+def finish_run(
+    trainer: PicturesMixin,
+    data: ImageData,
+    data_args: DataArguments,
+    *,
+    results: list[Result],
+    metrics: dict[str, float],
+    command: list[str],
+    seconds: float,
+    pictures: dict[str, Path],
+    limits: list[str],
+) -> None:
+    """
+    Prints the results and writes the model, its processor, results.json and the card; on the first process.
+
+    Args:
+        trainer ([`PicturesMixin`]): The trainer of the model.
+        data ([`~hf_genkit.data.ImageData`]): What it was trained and tested on.
+        data_args ([`~hf_genkit.DataArguments`]): Where that came from.
+        results (`list[Result]`): What was measured on the test set, for the card.
+        metrics (`dict[str, float]`): All that was measured, for results.json.
+        command (`list[str]`): The words of the command that was run.
+        seconds (`float`): How long it took.
+        pictures (`dict[str, Path]`): Pictures in the output folder, by a key of `CAPTIONS`.
+        limits (`list[str]`): Whole sentences for the card on what the model can't do.
+    """
+    trainer.save_model(_internal_call=True)
+    if not trainer.is_world_process_zero():
+        return
+    folder = Path(trainer.args.output_dir)
+    rows = [
+        {
+            "Metric": result.name,
+            "Value": f"{result.value:.4g}",
+            "Real data": "" if result.floor is None else f"{result.floor:.4g}",
+        }
+        for result in results
+    ]
+    if rows:
+        print(f"\n{text_table(rows)}\n")
+    found = {
+        "metrics": metrics,
+        "real_data": {result.metric: result.floor for result in results if result.floor is not None},
+        "steps": trainer.state.global_step,
+        "seconds": round(seconds, 1),
+        "processes": trainer.accelerator.num_processes,
+    }
+    (folder / "results.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+    trainer.create_model_card(
+        dataset=dataset_facts(data, data_args, len(data.test_split)),
+        results=results,
+        command=f"accelerate launch {shlex.join(command)}",
+        hardware=f"{device}, {seconds:.0f} seconds",
+        limits=limits,
+        pictures=[(path.name, CAPTIONS[name]) for name, path in pictures.items()],
+    )
+    print(f"The model, its card (README.md) and its pictures are in {folder}.")

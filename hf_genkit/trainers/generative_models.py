@@ -1,0 +1,155 @@
+"""Models that make images, and the classifier that judges them, fitted to a data set."""
+
+from pathlib import Path
+
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from ..arguments import GenerativeModelArguments, check_choice
+from ..data import ArrayImageDataset, ImageData
+from ..evaluation import FeatureExtractor, PictureJudge
+from .distillation_config import DistillationConfig
+from .distillation_trainer import DistillationTrainer
+from .generative_config import GenerativeConfig
+from .models import classifier_from_config
+from .progress import show_one_line
+
+
+def generative_model(
+    args: GenerativeModelArguments, data: ImageData, model_types: list[str], image_size: int | None = None
+) -> PreTrainedModel:
+    """
+    Loads or builds the model that a command line asks for.
+
+    Args:
+        args ([`~hf_genkit.GenerativeModelArguments`]): A name, or the options of a config.
+        data ([`~hf_genkit.data.ImageData`]): Decides size and channels of the images, and the classes.
+        model_types (`list[str]`): The types that will do; the first is that of a config that names none.
+        image_size (`int`, *optional*): Side of the images; defaults to the data's.
+
+    Returns:
+        `PreTrainedModel`: A loaded model, or a new one with random weights.
+
+    Raises:
+        `ValueError`: The model is of another type, its config has no such option, or the loaded model takes other
+            images than the data has.
+    """
+    side = data.side(image_size)
+    if args.model_name_or_path is not None:
+        config = AutoConfig.from_pretrained(args.model_name_or_path)
+        check_choice("model_type", config.model_type, model_types)
+        model = AutoModel.from_pretrained(args.model_name_or_path, dtype="float32")
+        wanted = (model.config.num_channels, model.config.image_size)
+        if wanted != (data.channels, side):
+            raise ValueError(
+                f"'{args.model_name_or_path}' takes images of {wanted[0]} channels and {wanted[1]} pixels, but the "
+                f"data have {data.channels} and {side}."
+            )
+        return model
+    options = {"model_type": model_types[0], **(args.model_config or {})}
+    model_type = options.pop("model_type")
+    check_choice("model_type", model_type, model_types)
+    known = AutoConfig.for_model(model_type).to_dict()
+    is_conditional = options.pop("conditional", False)
+    for name in options:
+        check_choice(f"option of a '{model_type}' config", name, sorted(known))
+    options = {"image_size": side, "num_channels": data.channels, **options}
+    if is_conditional:
+        if not data.id2label:
+            raise ValueError("`model_config` sets conditional, but the data set has no label column.")
+        options["id2label"] = data.id2label
+    return AutoModel.from_config(AutoConfig.for_model(model_type, **options))
+
+
+def picture_judges(
+    args: GenerativeModelArguments,
+    data: ImageData,
+    config: GenerativeConfig,
+    train: ArrayImageDataset,
+    validation: ArrayImageDataset,
+    test: ArrayImageDataset,
+) -> tuple[PictureJudge | None, PictureJudge | None]:
+    """
+    What judges generated pictures while a model is chosen, and what judges the chosen one.
+
+    Args:
+        args ([`~hf_genkit.GenerativeModelArguments`]): Which vision model makes the features.
+        data ([`~hf_genkit.data.ImageData`]): What a classifier is trained on.
+        config ([`GenerativeConfig`]): The run's arguments.
+        train, validation, test ([`~hf_genkit.data.ArrayImageDataset`]): The real pictures.
+
+    Returns:
+        `tuple`: A judge against the validation pictures, which only gives the Frechet distance, and one against the
+        test pictures with all metrics and the training pictures' score as floor; two times `None` without one.
+    """
+    extractor = feature_extractor(args, data, Path(config.output_dir, "runs", "classifier"), use_cpu=config.use_cpu)
+    if extractor is None:
+        return None, None
+    extractor.model.to(config.device)
+    return PictureJudge(extractor, validation, metrics=["fd"]), PictureJudge(extractor, test, floor_set=train)
+
+
+def feature_extractor(
+    args: GenerativeModelArguments, data: ImageData, folder: str | Path, *, use_cpu: bool = False
+) -> FeatureExtractor | None:
+    """
+    The vision model that judges pictures.
+
+    Args:
+        args ([`~hf_genkit.GenerativeModelArguments`]): Its name, or "classifier", or "none".
+        data ([`~hf_genkit.data.ImageData`]): What a classifier is trained on.
+        folder (`str` or `Path`): Where a classifier that is trained here is kept, and found again.
+        use_cpu (`bool`, *optional*, defaults to `False`): Whether to train it on the CPU in any case.
+
+    Returns:
+        [`~hf_genkit.evaluation.FeatureExtractor`] or `None`.
+
+    Raises:
+        `ValueError`: It shall be a classifier, and the data have no labels.
+    """
+    if args.feature_extractor == "none":
+        return None
+    if args.feature_extractor != "classifier":
+        return FeatureExtractor(args.feature_extractor, size=args.feature_size)
+    if not data.id2label:
+        raise ValueError(
+            "`feature_extractor` is 'classifier', but the data set has no labels to train one: name a vision model of "
+            "the Hub, or set 'none'."
+        )
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        _train_classifier(data, folder, use_cpu)
+    return FeatureExtractor(str(folder), name=f"classifier of {len(data.id2label)} classes", size=args.feature_size)
+
+
+def _train_classifier(data: ImageData, folder: Path, use_cpu: bool) -> None:
+    """A small ConvNeXt with 64 features: so few that a thousand pictures are enough to compare."""
+    side = min(data.side(None), 32)
+    processor = data.processor(side)
+    options = {"model_type": "convnext", "patch_size": max(1, side // 8), "num_stages": 2}
+    options |= {"depths": [2, 2], "hidden_sizes": [32, 64]}
+    samples = len(data.splits["train"])
+    args = DistillationConfig(
+        str(folder),
+        alpha=0.0,
+        max_steps=min(1500, max(100, 40 * samples // 64)),
+        per_device_train_batch_size=64,
+        per_device_eval_batch_size=256,
+        learning_rate=3e-3,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.1,
+        eval_strategy="no",
+        save_strategy="no",
+        logging_steps=50,
+        seed=0,
+        use_cpu=use_cpu,
+    )
+    trainer = DistillationTrainer(
+        classifier_from_config(options, data, processor),
+        args=args,
+        train_dataset=data.pictures(data.splits["train"], side, augmentation="shift:1"),
+        eval_dataset=data.pictures(data.evaluation_split, side),
+        processing_class=processor,
+    )
+    show_one_line(trainer, "classifier for features").train()
+    trainer.save_model(_internal_call=True)
+    trainer.accelerator.wait_for_everyone()

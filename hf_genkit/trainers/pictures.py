@@ -1,0 +1,131 @@
+"""What the trainers of generative models share: grids of pictures, metrics of pictures, and the card that shows both."""
+
+from pathlib import Path
+
+import torch
+from accelerate.utils import broadcast_object_list
+
+from ..evaluation import METRIC_NAMES, PictureJudge, save_grid
+from ..hub import Result
+from .inputs import with_float_pixels
+
+
+PICTURES = -2  # the step whose noise pictures draw: the same at each evaluation
+JUDGED = -3
+GENERATION_BATCH = 250
+
+
+class PicturesMixin:
+    """
+    The pictures of a generative trainer; expects to stand before [`GenkitTrainer`] among the bases.
+
+    A method defines [`~PicturesMixin.generate_pictures`] and [`~PicturesMixin.picture_rows`]. At each evaluation the
+    grids go to `pictures/step-N-<name>.png` of the output folder, and the judge's metrics into the log, where
+    `metric_for_best_model` finds them.
+    """
+
+    task = "unconditional-image-generation"
+    judge: PictureJudge | None = None
+
+    def generate_pictures(self, step: int, positions: torch.Tensor) -> torch.Tensor:
+        """
+        Pictures of the model as it is now.
+
+        Args:
+            step (`int`): The step to draw noise for, see [`~hf_genkit.trainers.noise.normal_noise`].
+            positions (`torch.Tensor`): Which pictures: `int64` of shape `[batch]`. A number gives the same noise
+                whatever else is in the batch.
+
+        Returns:
+            `torch.Tensor`: Pictures in [-1, 1] of shape `[batch, channels, height, width]`.
+        """
+        raise NotImplementedError
+
+    def picture_rows(self, count: int) -> dict[str, torch.Tensor]:
+        """
+        The grids to draw.
+
+        Args:
+            count (`int`): About how many pictures a grid shall have.
+
+        Returns:
+            `dict[str, torch.Tensor]`: Name to pictures of shape `[rows, columns, channels, height, width]`.
+        """
+        raise NotImplementedError
+
+    def pixel_values(self, inputs) -> torch.Tensor:
+        """A batch's images in [-1, 1], on the trainer's device: `float32` of shape `[batch, channels, height, width]`."""
+        return with_float_pixels({"pixel_values": inputs["pixel_values"]}, self.image_processor)["pixel_values"]
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        if self.judge is not None:
+            output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in self.judge_pictures().items()})
+        if self.is_in_train:
+            self.draw_pictures(Path(self.args.output_dir, "pictures"), f"step-{self.state.global_step:06d}-")
+        return output
+
+    @torch.no_grad()
+    def judge_pictures(self) -> dict[str, float]:
+        """
+        Generates `num_judged_pictures` pictures, shared among the processes, and judges them.
+
+        Returns:
+            `dict[str, float]`: The metrics of [`~hf_genkit.evaluation.PictureJudge.score`], on every process.
+        """
+        count, world = self.args.num_judged_pictures, self.args.world_size
+        own = torch.arange(self.args.process_index, -(-count // world) * world, world, device=self.args.device)
+        pictures = (self.generate_pictures(JUDGED, part) for part in own.split(GENERATION_BATCH))
+        features = self.judge.extract(pictures).float().to(self.args.device)
+        gathered = self.accelerator.gather(features).view(world, len(own), -1)
+        in_order = gathered.transpose(0, 1).flatten(0, 1)[:count].cpu()
+        scores = [self.judge.score(in_order) if self.is_world_process_zero() else None]
+        return broadcast_object_list(scores)[0]
+
+    @torch.no_grad()
+    def draw_pictures(self, folder: str | Path, prefix: str = "") -> dict[str, Path]:
+        """
+        Writes the grids of [`~PicturesMixin.picture_rows`] as PNG, on the first process.
+
+        Args:
+            folder (`str` or `Path`): Where to; it is made if need be.
+            prefix (`str`, *optional*): What the files' names begin with.
+
+        Returns:
+            `dict[str, Path]`: Name of the grid to its file.
+        """
+        files = {}
+        if self.args.num_sample_pictures == 0 or not self.is_world_process_zero():
+            return files
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.accelerator.unwrap_model(self.model).eval()
+        for name, rows in self.picture_rows(self.args.num_sample_pictures).items():
+            files[name] = Path(folder, f"{prefix}{name}.png")
+            save_grid(rows.flatten(0, 1), files[name], columns=rows.shape[1])
+        return files
+
+    def some_images(self, count: int) -> torch.Tensor:
+        """The first images of the evaluation set, or else of the training set, as the model reads them."""
+        dataset = self.train_dataset if self.eval_dataset is None else self.eval_dataset
+        dataset = next(iter(dataset.values())) if isinstance(dataset, dict) else dataset
+        samples = [sample for sample, _ in zip(dataset, range(count), strict=False)]
+        batch = torch.stack([torch.as_tensor(sample["pixel_values"]) for sample in samples])
+        return self.pixel_values(self._prepare_inputs({"pixel_values": batch}))
+
+    def card_results(self) -> list[Result]:
+        if self.judge is None:
+            return []
+        scores = self.last_evaluation(f"eval_fd_{self.judge.extractor.slug}")
+        return self.results_of(scores, "eval_")
+
+    def results_of(self, metrics: dict[str, float], prefix: str) -> list[Result]:
+        """The judge's scores among the metrics of an evaluation, as results for a card, beside what real data score."""
+        if self.judge is None:
+            return []
+        extractor, floor = self.judge.extractor, self.judge.floor
+        keys = {f"{short}_{extractor.slug}": f"{name} ({extractor.name})" for short, name in METRIC_NAMES.items()}
+        return [
+            Result(key, metrics[f"{prefix}{key}"], name=name, floor=floor.get(key))
+            for key, name in keys.items()
+            if f"{prefix}{key}" in metrics
+        ]

@@ -1,0 +1,28 @@
+"""How the tests run a recipe: launched as people do, or in this process to see what it refuses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def launch(recipe: str, topology: str, out: Path, *words: str) -> subprocess.CompletedProcess:
+    """A recipe's debug run, launched without a network on CPU processes."""
+    config = f"recipes/accelerate_configs/{topology}.yaml"
+    command = ["accelerate.commands.launch", "--config_file", config, "--main_process_port", "0"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "HF_HUB_OFFLINE": "1"}
+    del env["HF_HUB_DISABLE_PROGRESS_BARS"]  # people don't set it either
+    script, debug = REPOSITORY / "recipes" / f"{recipe}.py", REPOSITORY / "recipes" / recipe / "debug.yaml"
+    done = subprocess.run(
+        [sys.executable, "-m", *command, script, "--config", debug, "--output_dir", out, *words],
+        cwd=REPOSITORY,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-15000:]
+    return done

@@ -1,0 +1,140 @@
+"""The recipes of VAEs, GANs and anomaly detection as people run them: what they leave, and what they refuse."""
+
+import json
+import re
+import runpy
+import sys
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+from transformers import AutoModel
+
+from hf_genkit.hub import check_model_card, is_generated
+
+from .launching import REPOSITORY, launch
+
+
+RECIPES = ["train_vae", "train_gan", "detect_anomalies"]
+PICTURES = {
+    "train_vae": {"samples.png", "reconstructions.png", "interpolation.png", "curves.png"},
+    "train_gan": {"samples.png", "interpolation.png", "stability.png"},
+    "detect_anomalies": {"scores.png", "false_alarms.png", "missed.png", "samples.png", "reconstructions.png"},
+}
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def run(request, tmp_path_factory):
+    """A finished debug run: the recipe's name, its folder, and what it printed."""
+    out = tmp_path_factory.mktemp(request.param) / "out"
+    done = launch(request.param, "single", out)
+    return request.param, out, done.stdout
+
+
+def test_the_run_leaves_a_table_results_and_pictures(run):
+    recipe, out, printed = run
+    assert re.search(r"^Metric +Value", printed, re.MULTILINE)
+    results = json.loads((out / "results.json").read_text())
+    assert results["steps"] == 40
+    expected = "AUROC" if recipe == "detect_anomalies" else "test_fd_classifier_of_10_classes"
+    assert float(results["metrics"][expected]) >= 0
+    for name in PICTURES[recipe]:
+        with Image.open(out / name) as picture:
+            assert min(picture.size) > 60
+    drawn = {path.name for path in (out / "pictures").iterdir()}
+    assert {"step-000020-samples.png", "step-000040-samples.png"} <= drawn
+
+
+def test_the_card_is_valid_and_its_snippet_runs_in_the_folder(run, monkeypatch):
+    recipe, out, _ = run
+    card = (out / "README.md").read_text()
+    check_model_card(card)
+    assert is_generated(card)
+    assert f"accelerate launch recipes/{recipe}.py" in card
+    assert str(out.parent) not in card
+    assert all(f"]({name})" in card for name in PICTURES[recipe])
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    monkeypatch.chdir(out)
+    exec(snippet, {})
+    with Image.open("picture.png") as picture:
+        assert picture.size == (8, 8)
+
+
+def test_the_model_loads_by_its_auto_class(run):
+    recipe, out, _ = run
+    model = AutoModel.from_pretrained(out)
+    assert model.config.image_size == 8
+    if recipe == "detect_anomalies":
+        pixels = np.stack([np.zeros((1, 8, 8)), np.indices((8, 8)).sum(0)[None] % 2 * 2 - 1]).astype("float32")
+        import torch
+
+        assert model.is_anomaly(torch.from_numpy(pixels)).tolist()[1] is True
+    if recipe == "train_gan":
+        alone = AutoModel.from_pretrained(out / "generator")
+        assert alone.num_parameters() < model.num_parameters() / 2
+        assert alone.generate(2).shape == (2, 1, 8, 8)
+
+
+def test_no_pickle_is_left_anywhere(run):
+    suffixes = {path.suffix for path in run[1].rglob("*") if path.is_file()}
+    assert not suffixes & {".bin", ".pt", ".pth", ".pkl"}
+
+
+def test_another_run_in_the_same_folder_is_refused(run, refusal):
+    recipe, out, _ = run
+    before = (out / "model.safetensors").read_bytes()
+    assert "holds another run" in refusal(recipe, "--output_dir", out, "--learning_rate", "0.5")
+    assert (out / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words", "expected"),
+    [
+        ("train_vae", ["--model_config", '{"likelihood": "bernouli"}'], "Did you mean 'bernoulli'?"),
+        ("train_vae", ["--model_config", '{"latent_dim": 0}'], "`latent_dim` is 0"),
+        ("train_vae", ["--model_config", '{"latent": 3}'], "(did you mean 'latent_dim'?)"),
+        ("train_vae", ["--model_config", '{"model_type": "vae"}'], "must be one of genkit_vae, genkit_vq_vae."),
+        ("train_vae", ["--image_size", "9", "--model_config", '{"hidden_sizes": [8]}'], "`image_size` is 9"),
+        ("train_vae", ["--feature_extractor", "./nowhere"], "nowhere"),
+        ("train_gan", ["--loss_type", "hinges"], "(did you mean 'hinge'?)"),
+        ("train_gan", ["--model_config", '{"architecture": "dcgam"}'], "(did you mean 'dcgan'?)"),
+        ("train_gan", ["--image_size", "9"], "`image_size` is 9"),
+        ("train_gan", ["--push_to_hub"], "needs an access token"),
+        ("detect_anomalies", ["--normal_classes", "ten"], "'ten' is not one of the classes 0, 1, 2"),
+        ("detect_anomalies", ["--anomaly_dataset_name", "digits"], "given: both"),
+        ("detect_anomalies", ["--anomaly_kind", "regrets"], "did you mean 'regret'?"),
+    ],
+)
+def test_bad_input(refusal, tmp_path, recipe, words, expected):
+    assert expected in refusal(recipe, "--output_dir", tmp_path / "out", *words)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_images_without_labels_need_another_judge(refusal, tmp_path):
+    rows = {"image": [np.full((8, 8), i, dtype=np.uint8) for i in range(40)]}
+    features = datasets.Features({"image": datasets.Image()})
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "data"))
+    words = ["--dataset_name", tmp_path / "data", "--output_dir", tmp_path / "out"]
+    assert "has no labels to train one" in refusal("train_gan", *words)
+    conditional = '{"architecture": "mlp", "conditional": true}'
+    words += ["--feature_extractor", "none"]
+    assert "has no label column" in refusal("train_gan", *words, "--model_config", conditional)
+
+
+@pytest.mark.parametrize("recipe", ["train_vae", "train_gan"])
+def test_the_result_is_pushed_in_one_commit_with_code_and_pictures(hub, tmp_path, monkeypatch, recipe):
+    words = ["--push_to_hub", "--hub_model_id", recipe.replace("_", "-"), "--hub_token", hub.write_token]
+    words += ["--max_steps", "2", "--save_strategy", "no", "--feature_extractor", "none"]
+    script, debug = REPOSITORY / "recipes" / f"{recipe}.py", REPOSITORY / "recipes" / recipe / "debug.yaml"
+    arguments = [str(script), "--config", str(debug), "--output_dir", str(tmp_path / "out"), *words]
+    monkeypatch.setattr(sys, "argv", arguments)
+    runpy.run_path(str(script), run_name="__main__")
+    name = f"tester/{recipe.replace('_', '-')}"
+    files = hub.files(name)
+    kind = recipe.removeprefix("train_")
+    assert {"README.md", "config.json", "model.safetensors", "samples.png", f"modeling_{kind}.py"} <= set(files)
+    assert len(hub.commits(name)) == 2, "the Hub's own initial commit, and ours"
+    assert not any(hub.write_token.encode() in content for content in files.values())
+    check_model_card(files["README.md"].decode())
+    assert AutoModel.from_pretrained(name).config.image_size == 8
