@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
         metrics={row["Metric"]: row["Value"] for row in report.rows()} | {"threshold": report.threshold},
         command=command,
         seconds=time.time() - start,
-        pictures=pictures | trainer.draw_pictures(args.output_dir),
+        pictures=pictures,
         limits=LIMITS,
     )
     if args.push_to_hub:

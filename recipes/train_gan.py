@@ -21,7 +21,6 @@ from transformers import set_seed
 from hf_genkit import DataArguments, GANTrainer, GANTrainingConfig, GenerativeModelArguments, GenkitParser
 from hf_genkit.arguments import recipe_terminal
 from hf_genkit.data import ImageData, load_data
-from hf_genkit.evaluation import analyze_gan_stability
 from hf_genkit.trainers import finish_run, generative_model, picture_judges
 from hf_genkit.trainers.progress import show_one_line
 
@@ -53,11 +52,8 @@ def main(argv: list[str]) -> None:
 
     trainer.judge = test_judge
     metrics = trainer.evaluate(test, metric_key_prefix="test")
-    pictures = trainer.draw_pictures(args.output_dir)
-    verdict = analyze_gan_stability(trainer.state, loss_type=args.loss_type)
+    verdict = trainer.analyze_stability()
     if trainer.is_world_process_zero():
-        pictures["stability"] = Path(args.output_dir, "stability.png")
-        verdict.plot(pictures["stability"])
         model.export_generator().save_pretrained(Path(args.output_dir, "generator"))
         print(f"\n{verdict}")
     finish_run(
@@ -68,7 +64,6 @@ def main(argv: list[str]) -> None:
         metrics={**metrics, "stability": verdict.title},
         command=command,
         seconds=time.time() - start,
-        pictures=pictures,
         limits=LIMITS,
     )
     if args.push_to_hub:

@@ -21,7 +21,6 @@ from transformers import set_seed
 from hf_genkit import DataArguments, GenerativeModelArguments, GenkitParser, VAETrainer, VAETrainingConfig
 from hf_genkit.arguments import recipe_terminal
 from hf_genkit.data import ImageData, load_data
-from hf_genkit.evaluation import plot_curves
 from hf_genkit.hub import Result
 from hf_genkit.trainers import finish_run, generative_model, picture_judges
 from hf_genkit.trainers.progress import show_one_line
@@ -60,10 +59,6 @@ def main(argv: list[str]) -> None:
         metrics |= trainer.log_likelihood(test, args.likelihood_samples)
         name = f"Negative log-likelihood (nats per image, {args.likelihood_samples} importance samples)"
         results.append(Result("nll", metrics["nll"], name=name))
-    pictures = trainer.draw_pictures(args.output_dir)
-    if trainer.is_world_process_zero():
-        pictures["curves"] = Path(args.output_dir, "curves.png")
-        plot_curves({"VAE": [trainer.state.log_history]}, pictures["curves"], metric="eval_loss", x="step")
     finish_run(
         trainer,
         data,
@@ -72,7 +67,6 @@ def main(argv: list[str]) -> None:
         metrics=metrics,
         command=command,
         seconds=time.time() - start,
-        pictures=pictures,
         limits=LIMITS,
     )
     if args.push_to_hub:

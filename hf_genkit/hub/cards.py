@@ -115,6 +115,7 @@ class CardFacts:
         image_mode (`str`, defaults to `"RGB"`): PIL's mode of the model's images, `"L"` for grey.
         image_size (`tuple[int, int]`, defaults to `(224, 224)`): Width and height of the usage snippet's image.
         sample_call (`str`, *optional*): The method that makes pictures, such as `"sample(16)"`, for the usage snippet.
+        image_call (`str`, *optional*): The method that reads a batch of images, such as `"is_anomaly"`, for the same.
         custom_code (`bool`, defaults to `False`): Whether the model's class travels with it as a `.py` file.
     """
 
@@ -145,6 +146,7 @@ class CardFacts:
     image_mode: str = "RGB"
     image_size: tuple[int, int] = (224, 224)
     sample_call: str | None = None
+    image_call: str | None = None
     custom_code: bool = False
 
 
@@ -190,6 +192,7 @@ def render_model_card(facts: CardFacts) -> str:
     usage = environment.get_template(f"usage_{facts.task}.jinja").render(
         facts=facts, model_id=facts.repo_id or ".", options=options
     )
+    usage = usage.rstrip()
     body = environment.get_template("model_card.jinja").render(
         facts=facts,
         usage=usage,

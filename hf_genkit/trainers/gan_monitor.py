@@ -49,7 +49,7 @@ class GANMonitor(TrainerCallback):
 
     def find_fault(self) -> str | None:
         """Why the networks as they are now should not be kept, as one sentence, or `None`."""
-        if not all(parameter.isfinite().all() for parameter in self.trainer.model.parameters()):
+        if not self.trainer.has_finite_weights():
             return "the weights are not finite"
         return detect_failure(self.trainer.state.log_history, patience=1)
 

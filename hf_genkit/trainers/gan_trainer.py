@@ -1,13 +1,14 @@
 """Training of generative adversarial networks: one optimizer, two groups of parameters, one phase per step."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from transformers import Trainer
 from transformers.utils import logging
 
 from ..data import ada_update
-from ..evaluation import PictureJudge
+from ..evaluation import PictureJudge, StabilityVerdict, analyze_gan_stability
 from ..hub import CardFacts
 from ..losses.gan import GAN_LOSSES
 from ..losses.gan_regularizers import gradient_penalty, r1_penalty, r2_penalty
@@ -298,6 +299,18 @@ class GANTrainer(PicturesMixin, GenkitTrainer):
             "samples": self.generate_pictures(PICTURES, positions[: rows * columns]).unflatten(0, (rows, columns)),
             "interpolation": model.interpolate(latents[:side], latents[side:], side, mode="slerp", labels=labels),
         }
+
+    def draw_progress(self, folder: Path) -> dict[str, Path]:
+        logged = {name for log in self.state.log_history for name in log}
+        if not {"generator_loss", "discriminator_loss"} <= logged:
+            return {}
+        path = folder / "stability.png"
+        self.analyze_stability().plot(path)
+        return {"stability": path}
+
+    def analyze_stability(self) -> StabilityVerdict:
+        """The verdict of [`~hf_genkit.analyze_gan_stability`] on the run so far."""
+        return analyze_gan_stability(self.state, loss_type=self.args.loss_type)
 
     def card_facts(self) -> CardFacts:
         facts = super().card_facts()

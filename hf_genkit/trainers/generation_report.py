@@ -11,19 +11,7 @@ from ..arguments import DataArguments
 from ..data import ImageData
 from ..evaluation import text_table
 from ..hub import DatasetFacts, Result, hub_id
-from .pictures import PicturesMixin
-
-
-CAPTIONS = {
-    "samples": "Samples",
-    "reconstructions": "Images of the evaluation set (above) and their reconstructions (below)",
-    "interpolation": "From the left image to the right one through latent space",
-    "curves": "The losses in training and on the evaluation set",
-    "stability": "Training: losses and what tells whether they are in balance",
-    "scores": "Scores of normal images and of anomalies, and the threshold",
-    "false_alarms": "The normal images with the highest scores, and their reconstructions",
-    "missed": "The anomalies with the lowest scores, and their reconstructions",
-}
+from .pictures import CAPTIONS, PicturesMixin
 
 
 def dataset_facts(data: ImageData, data_args: DataArguments, samples: int | None = None) -> DatasetFacts:
@@ -48,8 +36,8 @@ def finish_run(
     metrics: dict[str, float],
     command: list[str],
     seconds: float,
-    pictures: dict[str, Path],
     limits: list[str],
+    pictures: dict[str, Path] | None = None,
 ) -> None:
     """
     Prints the results and writes the model, its processor, results.json and the card; on the first process.
@@ -62,8 +50,9 @@ def finish_run(
         metrics (`dict[str, float]`): All that was measured, for results.json.
         command (`list[str]`): The words of the command that was run.
         seconds (`float`): How long it took.
-        pictures (`dict[str, Path]`): Pictures in the output folder, by a key of `CAPTIONS`.
         limits (`list[str]`): Whole sentences for the card on what the model can't do.
+        pictures (`dict[str, Path]`, *optional*):
+            Pictures beside the trainer's own in the output folder, by a key of `CAPTIONS`.
     """
     trainer.save_model(_internal_call=True)
     if not trainer.is_world_process_zero():
@@ -94,6 +83,6 @@ def finish_run(
         command=f"accelerate launch {shlex.join(command)}",
         hardware=f"{device}, {seconds:.0f} seconds",
         limits=limits,
-        pictures=[(path.name, CAPTIONS[name]) for name, path in pictures.items()],
+        pictures=[(path.name, CAPTIONS[name]) for name, path in (pictures or {}).items()],
     )
     print(f"The model, its card (README.md) and its pictures are in {folder}.")

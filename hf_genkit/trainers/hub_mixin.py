@@ -146,7 +146,8 @@ class HubMixin:
             return
         self._finish_current_push()
         self.create_model_card()
-        extra = {"README.md": Path(self.args.output_dir, "README.md")}
+        names = ["README.md", *(name for name, _ in self.card_facts().pictures)]
+        extra = {name: Path(self.args.output_dir, name) for name in names}
         if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             name = "last-checkpoint" if strategy == HubStrategy.CHECKPOINT else Path(checkpoint_folder).name
             for file in os.scandir(checkpoint_folder):

@@ -1,12 +1,15 @@
 """What the trainers of generative models share: grids of pictures, metrics of pictures, and the card that shows both."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from accelerate.utils import broadcast_object_list
 
 from ..evaluation import METRIC_NAMES, PictureJudge, save_grid
-from ..hub import Result
+from ..hub import CardFacts, Result
+from .checkpointing import preserved_rng
 from .inputs import with_float_pixels
 
 
@@ -14,18 +17,31 @@ PICTURES = -2  # the step whose noise pictures draw: the same at each evaluation
 JUDGED = -3
 GENERATION_BATCH = 250
 
+CAPTIONS = {
+    "samples": "Samples",
+    "reconstructions": "Images of the evaluation set (above) and their reconstructions (below)",
+    "interpolation": "From the left image to the right one through latent space",
+    "curves": "The losses in training and on the evaluation set",
+    "stability": "Training: losses and what tells whether they are in balance",
+    "scores": "Scores of normal images and of anomalies, and the threshold",
+    "false_alarms": "The normal images with the highest scores, and their reconstructions",
+    "missed": "The anomalies with the lowest scores, and their reconstructions",
+}
+
 
 class PicturesMixin:
     """
     The pictures of a generative trainer; expects to stand before [`GenkitTrainer`] among the bases.
 
-    A method defines [`~PicturesMixin.generate_pictures`] and [`~PicturesMixin.picture_rows`]. At each evaluation the
-    grids go to `pictures/step-N-<name>.png` of the output folder, and the judge's metrics into the log, where
-    `metric_for_best_model` finds them.
+    A method defines [`~PicturesMixin.generate_pictures`], [`~PicturesMixin.picture_rows`] and
+    [`~PicturesMixin.draw_progress`]. At each evaluation the grids go to `pictures/step-N-<name>.png` of the output
+    folder, the curves beside them, and the judge's metrics into the log, where `metric_for_best_model` finds them. The
+    card shows the last of each.
     """
 
     task = "unconditional-image-generation"
     judge: PictureJudge | None = None
+    card_pictures: Mapping[str, Path] = MappingProxyType({})
 
     def generate_pictures(self, step: int, positions: torch.Tensor) -> torch.Tensor:
         """
@@ -53,17 +69,37 @@ class PicturesMixin:
         """
         raise NotImplementedError
 
+    def draw_progress(self, folder: Path) -> dict[str, Path]:
+        """
+        Draws what was logged so far.
+
+        Args:
+            folder (`Path`): Where to; it is there.
+
+        Returns:
+            `dict[str, Path]`: A key of `CAPTIONS` to the file; empty if there is too little to draw.
+        """
+        raise NotImplementedError
+
     def pixel_values(self, inputs) -> torch.Tensor:
         """A batch's images in [-1, 1], on the trainer's device: `float32` of shape `[batch, channels, height, width]`."""
         return with_float_pixels({"pixel_values": inputs["pixel_values"]}, self.image_processor)["pixel_values"]
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        finite = self.has_finite_weights()
         if self.judge is not None:
-            output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in self.judge_pictures().items()})
-        if self.is_in_train:
-            self.draw_pictures(Path(self.args.output_dir, "pictures"), f"step-{self.state.global_step:06d}-")
+            scores = self.judge_pictures() if finite else {f"fd_{self.judge.extractor.slug}": float("nan")}
+            output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in scores.items()})
+        if self.is_in_train and finite:
+            folder = Path(self.args.output_dir, "pictures")
+            if self.draw_pictures(folder, f"step-{self.state.global_step:06d}-"):
+                self.draw_progress(folder)
         return output
+
+    def has_finite_weights(self) -> bool:
+        """Whether no weight and no buffer of the model is NaN or infinite: else there is nothing to see."""
+        return all(bool(value.isfinite().all()) for value in self.model.state_dict().values())
 
     @torch.no_grad()
     def judge_pictures(self) -> dict[str, float]:
@@ -103,6 +139,24 @@ class PicturesMixin:
             files[name] = Path(folder, f"{prefix}{name}.png")
             save_grid(rows.flatten(0, 1), files[name], columns=rows.shape[1])
         return files
+
+    def create_model_card(self, **facts) -> None:
+        """
+        Writes `README.md` into the output folder, with the model's pictures beside it, unless a hand-written one is there.
+
+        Args:
+            facts: Fields of [`~hf_genkit.hub.CardFacts`] that override what the trainer knows.
+        """
+        with preserved_rng():
+            self.card_pictures = self.draw_pictures(self.args.output_dir) if self.has_finite_weights() else {}
+            if self.card_pictures:
+                self.card_pictures |= self.draw_progress(Path(self.args.output_dir))
+        super().create_model_card(**facts)
+
+    def card_facts(self) -> CardFacts:
+        facts = super().card_facts()
+        facts.pictures = [*facts.pictures, *((path.name, CAPTIONS[name]) for name, path in self.card_pictures.items())]
+        return facts
 
     def some_images(self, count: int) -> torch.Tensor:
         """The first images of the evaluation set, or else of the training set, as the model reads them."""

@@ -1,11 +1,12 @@
 """Training of variational autoencoders, plain and vector-quantised."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
-from ..evaluation import PictureJudge
+from ..evaluation import PictureJudge, plot_curves
 from ..hub import CardFacts
 from ..models.vae import VAEModel
 from ..models.vq_vae import VQVAEModel
@@ -222,11 +223,21 @@ class VAETrainer(PicturesMixin, GenkitTrainer):
         grids["interpolation"] = model.interpolate(images[: len(others)], others, steps=columns)
         return grids
 
+    def draw_progress(self, folder: Path) -> dict[str, Path]:
+        path = folder / "curves.png"
+        plot_curves({type(self.model).__name__: [self.state.log_history]}, path, metric="eval_loss", x="step")
+        return {"curves": path}
+
     def card_facts(self) -> CardFacts:
         facts = super().card_facts()
         facts.custom_code = True
-        facts.image_mode = "L" if self.model.config.num_channels == 1 else "RGB"
-        if self.is_variational:
+        config = self.model.config
+        facts.image_mode = "L" if config.num_channels == 1 else "RGB"
+        facts.image_size = (config.image_size, config.image_size)
+        if not self.is_variational:
+            facts.image_call = facts.image_call or "encode"
+        else:
+            facts.image_call = facts.image_call or ("is_anomaly" if config.anomaly_threshold is not None else None)
             prior = "" if self.prior == "normal" else f', prior="{self.prior}"'
             facts.sample_call = facts.sample_call or f"sample(16{prior})"
             facts.method = facts.method or self.method_sentence

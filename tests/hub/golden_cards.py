@@ -15,12 +15,13 @@ def golden_facts() -> dict[str, CardFacts]:
     return {name: _facts(**values) for name, values in named.items()}
 
 
-def _facts(dataset: dict, results: list[dict], teacher: dict, **values) -> CardFacts:
-    teacher_results = [Result(**result) for result in teacher["results"]]
+def _facts(dataset: dict, results: list[dict], teacher: dict | None = None, **values) -> CardFacts:
+    if teacher is not None:
+        teacher = TeacherFacts(**teacher | {"results": [Result(**result) for result in teacher["results"]]})
     return CardFacts(
         dataset=DatasetFacts(**dataset),
         results=[Result(**result) for result in results],
-        teacher=TeacherFacts(**teacher | {"results": teacher_results}),
+        teacher=teacher,
         **values,
     )
 

@@ -46,7 +46,7 @@ def test_the_run_leaves_a_table_results_and_pictures(run):
     assert {"step-000020-samples.png", "step-000040-samples.png"} <= drawn
 
 
-def test_the_card_is_valid_and_its_snippet_runs_in_the_folder(run, monkeypatch):
+def test_the_card_is_valid_and_its_snippet_runs_in_the_folder(run, monkeypatch, capsys):
     recipe, out, _ = run
     card = (out / "README.md").read_text()
     check_model_card(card)
@@ -57,6 +57,7 @@ def test_the_card_is_valid_and_its_snippet_runs_in_the_folder(run, monkeypatch):
     (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     monkeypatch.chdir(out)
     exec(snippet, {})
+    assert ("tensor([" in capsys.readouterr().out) == (recipe == "detect_anomalies")
     with Image.open("picture.png") as picture:
         assert picture.size == (8, 8)
 

@@ -228,8 +228,9 @@ def test_nan_stops_the_run_and_the_last_good_checkpoint_comes_back(tmp_path, cap
 
     logging.getLogger("transformers").propagate = True
     trainer = trainer_for(
-        gan(), tmp_path, max_steps=50, save_strategy="steps", save_steps=2, callbacks=[Poison()], save_total_limit=1
-    )
+        gan(), tmp_path, max_steps=50, save_strategy="steps", save_steps=2, callbacks=[Poison()], save_total_limit=1,
+        eval_strategy="steps", eval_steps=3, eval_dataset=pictures(8),
+    )  # fmt: skip
     trainer.train()
     assert trainer.state.global_step < 10
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
@@ -270,6 +271,9 @@ def test_the_checkpoint_and_the_card_are_whole(tmp_path):
     card = (tmp_path / "README.md").read_text()
     check_model_card(card)
     assert "generate(16)" in card
+    for name in ("samples.png", "interpolation.png", "stability.png"):
+        assert f"]({name})" in card
+        assert (tmp_path / name).is_file()
     assert "trust_remote_code=True" in card
 
 

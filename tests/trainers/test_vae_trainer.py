@@ -1,6 +1,7 @@
 """VAETrainer: exact under accumulation and resume, honest logs, pictures, likelihoods and priors."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -160,9 +161,8 @@ def test_pictures_are_drawn_at_evaluations_and_judged(tmp_path):
     assert len(scores) == 2
     assert trainer.state.best_metric == min(scores)
     names = {path.name for path in (tmp_path / "run" / "pictures").iterdir()}
-    assert names == {
-        f"step-00000{step}-{name}.png" for step in (2, 4) for name in ("samples", "reconstructions", "interpolation")
-    }
+    grids = ("samples", "reconstructions", "interpolation")
+    assert names == {"curves.png", *(f"step-00000{step}-{name}.png" for step in (2, 4) for name in grids)}
     with Image.open(tmp_path / "run" / "pictures" / "step-000004-samples.png") as picture:
         assert picture.width == picture.height
     trainer.create_model_card()
@@ -179,7 +179,7 @@ def test_pictures_do_not_change_the_run(tmp_path):
     assert torch.equal(weights(drawn), weights(plain))
 
 
-def test_a_vq_vae_trains_logs_and_resumes(tmp_path):
+def test_a_vq_vae_trains_logs_resumes_and_has_a_card(tmp_path, monkeypatch):
     options = {"max_steps": 6, "save_strategy": "steps", "save_steps": 4, "eval_dataset": pictures(8)}
     trainer = train(vq_vae(), tmp_path, **options)
     assert {"reconstruction_loss", "commitment_loss", "perplexity"} <= set(trainer.state.log_history[0])
@@ -187,6 +187,12 @@ def test_a_vq_vae_trains_logs_and_resumes(tmp_path):
     assert metrics["eval_perplexity"] >= 1
     expected = weights(trainer)
     assert "samples" not in trainer.draw_pictures(tmp_path)
+    trainer.save_model()
+    trainer.create_model_card()
+    (snippet,) = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL)
+    assert "model.encode" in snippet
+    monkeypatch.chdir(tmp_path)
+    exec(snippet, {})
     resumed = trainer_for(vq_vae(), tmp_path, **options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert torch.equal(weights(resumed), expected)
