@@ -40,7 +40,7 @@ def _discriminator_ahead(loss_type: str) -> list[str]:
     return [
         *first,
         "Slow the discriminator: halve discriminator_learning_rate, with the smallest n_critic that still works (1 is the least).",
-        'With few training pictures (under about 10,000) it learns them by heart: augmentation="ada".',
+        'With few training pictures (under about 10,000) it learns them by heart: discriminator_augmentation="ada".',
         BIGGER_BATCH,
     ]
 

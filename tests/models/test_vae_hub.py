@@ -9,8 +9,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, Trainer, TrainingArguments
 
+from hf_genkit.models.gan import GANConfig, GANModel
 from hf_genkit.models.vae import VAEConfig, VAEModel
 from hf_genkit.models.vae.configuration_vae import LIKELIHOODS
+from hf_genkit.models.vq_vae import VQVAEModel
 
 
 def tiny(**fields):
@@ -185,3 +187,12 @@ def test_half_weights_work(tmp_path):
     torch.testing.assert_close(half.reconstruct(pictures()), model.reconstruct(pictures()), atol=0.05, rtol=0.05)
     exact, rough = (m.log_likelihood(pictures(), 20, torch.Generator().manual_seed(5)) for m in (model, half))
     torch.testing.assert_close(rough, exact, atol=1.0, rtol=0.01)
+
+
+@pytest.mark.parametrize("model_class", [VAEModel, VQVAEModel])
+def test_a_checkpoint_of_another_model_type_is_refused(tmp_path, model_class):
+    """transformers itself would load it, with a warning, and start from random weights."""
+    torch.manual_seed(0)
+    GANModel(GANConfig(image_size=8, architecture="mlp", generator_channels=8)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="type 'genkit_gan', but V.*Config needs 'genkit_v"):
+        model_class.from_pretrained(tmp_path)

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
@@ -79,6 +79,20 @@ class VQVAEConfig(PreTrainedConfig):
                 f"{2 ** len(sizes)}: use another size or fewer `hidden_sizes`."
             )
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs):
+        """As for every configuration, but a checkpoint of another model type is refused.
+
+        Raises:
+            `ValueError`: If `config_dict` names another `model_type`.
+        """
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise ValueError(
+                f"The checkpoint holds a model of type '{model_type}', but {cls.__name__} needs '{cls.model_type}'."
+            )
+        return super().from_dict(config_dict, **kwargs)
 
 
 __all__ = ["VQVAEConfig"]
