@@ -61,7 +61,9 @@ def write_result(
         spread_kind (`str`): What the spread is: "quartiles of ..." or "95 % interval ...".
         seconds (`float`): Wall-clock time of the whole measurement.
         details (`dict`): Whatever explains the figure.
-        unit (`str`, *optional*, defaults to `"x"`): "x" for a ratio, "accuracy" for a difference of accuracies.
+        unit (`str`, *optional*, defaults to `"x"`):
+            "x" for a ratio, "accuracy" for a difference of accuracies, "nats" for a log-likelihood, "AUROC" for an
+            area under the ROC curve, "FD" for a difference of Frechet distances.
 
     Returns:
         `dict`: What was written.

@@ -86,7 +86,13 @@ def _bar(result: dict) -> str:
 
 
 def _number(value: float, unit: str) -> str:
-    return f"{value:+.4f}" if unit == "accuracy" else f"{value:.3g}x"
+    texts = {
+        "accuracy": f"{value:+.4f}",
+        "AUROC": f"{value:.3f}",
+        "FD": f"{value:+.2f}",
+        "nats": f"{value:.2f} nats",
+    }
+    return texts.get(unit, f"{value:.3g}x")
 
 
 def main() -> None:

@@ -194,5 +194,5 @@ def test_a_checkpoint_of_another_model_type_is_refused(tmp_path, model_class):
     """transformers itself would load it, with a warning, and start from random weights."""
     torch.manual_seed(0)
     GANModel(GANConfig(image_size=8, architecture="mlp", generator_channels=8)).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="type 'genkit_gan', but V.*Config needs 'genkit_v"):
+    with pytest.raises(ValueError, match=r"type 'genkit_gan', but V.*Config needs 'genkit_v"):
         model_class.from_pretrained(tmp_path)
