@@ -263,8 +263,8 @@ class DataArguments:
 
 
 @dataclass
-class GenerativeModelArguments:
-    """Which model that makes images a recipe trains, and which vision model judges its images."""
+class NewModelArguments:
+    """Which model that makes images a recipe trains."""
 
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "Go on training this model: Hub id or local folder."}
@@ -276,6 +276,18 @@ class GenerativeModelArguments:
             "size and channels come from the data, and with '\"conditional\": true' its classes."
         },
     )
+
+    def __post_init__(self):
+        if isinstance(self.model_config, str):
+            self.model_config = parse_json("model_config", self.model_config)
+        if self.model_config is not None and self.model_name_or_path is not None:
+            raise ValueError("Both `model_name_or_path` and `model_config` are given: a model is loaded or new.")
+
+
+@dataclass
+class GenerativeModelArguments(NewModelArguments):
+    """Which model that makes images a recipe trains, and which vision model judges its images."""
+
     feature_extractor: str = field(
         default="classifier",
         metadata={
@@ -288,10 +300,7 @@ class GenerativeModelArguments:
     )
 
     def __post_init__(self):
-        if isinstance(self.model_config, str):
-            self.model_config = parse_json("model_config", self.model_config)
-        if self.model_config is not None and self.model_name_or_path is not None:
-            raise ValueError("Both `model_name_or_path` and `model_config` are given: a model is loaded or new.")
+        super().__post_init__()
         check_range(self, "feature_size", 1)
 
 

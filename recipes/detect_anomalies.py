@@ -21,19 +21,25 @@ from transformers import set_seed
 from hf_genkit import (
     AnomalyArguments,
     DataArguments,
-    GenerativeModelArguments,
     GenkitParser,
     VAETrainer,
     VAETrainingConfig,
 )
-from hf_genkit.arguments import recipe_terminal
+from hf_genkit.arguments import NewModelArguments, recipe_terminal
 from hf_genkit.data import ImageData, load_data
-from hf_genkit.trainers import anomaly_pictures, anomaly_results, finish_run, generative_model, judge_anomalies
+from hf_genkit.trainers import (
+    anomaly_pictures,
+    anomaly_results,
+    check_anomaly_score,
+    finish_run,
+    generative_model,
+    judge_anomalies,
+)
 from hf_genkit.trainers.progress import show_one_line
 
 
 LIMITS = [
-    "It was tested with the anomalies named above; others may look normal to it.",
+    "It was tested with the anomalies named above alone; others may look normal to it.",
     "The threshold holds for images that come from where the normal ones came from.",
 ]
 
@@ -42,17 +48,19 @@ def main(argv: list[str]) -> None:
     start, command = time.time(), ["recipes/detect_anomalies.py", *argv]
     if not any(word.startswith(("--config", "--dataset_name", "--dataset-name")) for word in argv):
         argv = ["--config", str(Path(__file__).with_suffix("") / "digits.yaml"), *argv]
-    parser = GenkitParser((AnomalyArguments, GenerativeModelArguments, DataArguments, VAETrainingConfig))
+    parser = GenkitParser((AnomalyArguments, NewModelArguments, DataArguments, VAETrainingConfig))
     anomaly_args, model_args, data_args, args = parser.parse_args_into_dataclasses(argv)
     set_seed(args.seed)
     with PartialState().main_process_first():
         data = ImageData(load_data(**data_args.for_loading()), **data_args.image_columns())
-        train, validation, test, anomalies = anomaly_pictures(anomaly_args, data, data_args.image_size)
+        train, validation, test, anomalies = anomaly_pictures(anomaly_args, data, data_args, args.seed)
         model = generative_model(model_args, data, ["genkit_vae"], data_args.image_size)
     processor = data.processor(data_args.image_size)
     trainer = VAETrainer(model, args, train_dataset=train, eval_dataset=validation, processing_class=processor)
+    check_anomaly_score(trainer, anomaly_args.anomaly_kind)
     show_one_line(trainer, "VAE").train(args.resume_from_checkpoint)
 
+    trainer.fit_prior(train)
     report, pictures = judge_anomalies(trainer, anomaly_args, validation, test, anomalies)
     trainer.accelerator.print(f"\n{report}")
     finish_run(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .gan_log import LOSSES, GANLog
-from .gan_probes import LEAST_POINTS, dominant_cycle
+from .gan_probes import FRESH_DIVERSITY, LEAST_POINTS, dominant_cycle
 from .gan_scales import LossScale
 
 
@@ -108,6 +108,8 @@ def _collapsed(log: GANLog, metrics: dict, scale: LossScale) -> Finding | None:
     if diversity is None or diversity >= COLLAPSED:
         return None
     best = float(np.nanmax(log.values["sample_diversity"]))
+    if best < FRESH_DIVERSITY and metrics["points"] < ENOUGH_POINTS:
+        return None  # a fresh generator draws nearly the same picture for every input
     return Finding(
         "mode_collapse",
         "severe" if diversity < ALL_ALIKE else "mild",

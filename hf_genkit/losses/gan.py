@@ -38,6 +38,8 @@ class GANLoss:
         weight_clip (`float`, *optional*): Bound on the size of the discriminator's weights, from the paper.
         gradient_penalty (`float`, *optional*, defaults to 0.0): Weight of the penalty
             [`~losses.gan_regularizers.gradient_penalty`], from the paper.
+        boundary (`float`, *optional*, defaults to 0.0): The logit from which on a picture counts as real; `None` where
+            scores have no level, so that only their differences count.
         generator_equilibrium (`float`, *optional*): The generator's loss where real and generated pictures can't be
             told apart; `None` if any value is possible there.
         discriminator_equilibrium (`float`, *optional*): The same of the discriminator's loss divided by `num_terms`.
@@ -50,6 +52,7 @@ class GANLoss:
     needs_real_in_generator: bool = False
     weight_clip: float | None = None
     gradient_penalty: float = 0.0
+    boundary: float | None = 0.0
     generator_equilibrium: float | None = None
     discriminator_equilibrium: float | None = None
 
@@ -203,6 +206,7 @@ GAN_LOSSES: dict[str, GANLoss] = {
         least_squares_discriminator,
         least_squares_generator,
         "squared distance of the scores to 1 and 0",
+        boundary=0.5,
         generator_equilibrium=0.125,
         discriminator_equilibrium=0.125,
     ),
@@ -217,6 +221,7 @@ GAN_LOSSES: dict[str, GANLoss] = {
         wasserstein_generator,
         "earth mover's distance with clipped weights",
         weight_clip=0.01,
+        boundary=None,
         discriminator_equilibrium=0.0,
     ),
     "wgan_gp": GANLoss(
@@ -224,6 +229,7 @@ GAN_LOSSES: dict[str, GANLoss] = {
         wasserstein_generator,
         "earth mover's distance with a gradient penalty",
         gradient_penalty=10.0,
+        boundary=None,
         discriminator_equilibrium=0.0,
     ),
     "relativistic": GANLoss(
@@ -231,6 +237,7 @@ GAN_LOSSES: dict[str, GANLoss] = {
         relativistic_generator,
         "cross-entropy on the difference of paired real and generated scores; for R1 and R2 penalties",
         num_terms=1,
+        boundary=None,
         needs_real_in_generator=True,
         generator_equilibrium=LN2,
         discriminator_equilibrium=LN2,

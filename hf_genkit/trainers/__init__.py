@@ -1,6 +1,6 @@
 """Trainers, their arguments, and what they stand on."""
 
-from .anomaly_detection import anomaly_pictures, anomaly_results, judge_anomalies
+from .anomaly_detection import anomaly_pictures, anomaly_results, check_anomaly_score, judge_anomalies
 from .checkpointing import last_whole_checkpoint
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationTrainer
@@ -23,6 +23,7 @@ __all__ = [
     "VAETrainingConfig",
     "anomaly_pictures",
     "anomaly_results",
+    "check_anomaly_score",
     "finish_run",
     "generative_model",
     "judge_anomalies",

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from ..arguments import AnomalyArguments, check_choice
+from ..arguments import AnomalyArguments, DataArguments, check_choice
 from ..data import ArrayImageDataset, ImageData, build_image_dataset, load_data
-from ..evaluation import AnomalyReport, anomaly_report, save_reconstructions, worst_cases
+from ..evaluation import AnomalyReport, anomaly_report, anomaly_threshold, save_reconstructions, worst_cases
 from ..hub import Result
 from ..models.vae.configuration_vae import ANOMALY_KINDS
 from .vae_trainer import VAETrainer
@@ -16,7 +16,7 @@ WORST = 12
 
 
 def anomaly_pictures(
-    args: AnomalyArguments, data: ImageData, image_size: int | None = None
+    args: AnomalyArguments, data: ImageData, data_args: DataArguments, seed: int = 0
 ) -> tuple[ArrayImageDataset, ArrayImageDataset, ArrayImageDataset, ArrayImageDataset]:
     """
     The images to train on, to choose the threshold on, and to test with.
@@ -24,15 +24,18 @@ def anomaly_pictures(
     Args:
         args ([`~hf_genkit.AnomalyArguments`]): Which classes are normal, or which other data set is not.
         data ([`~hf_genkit.data.ImageData`]): Where the normal images are.
-        image_size (`int`, *optional*): Side of the images; defaults to the data's.
+        data_args ([`~hf_genkit.DataArguments`]): Size and augmentation of the images.
+        seed (`int`, *optional*, defaults to 0): Seed of the augmentation.
 
     Returns:
         `tuple`: Normal images for training, for validation and for the test, and anomalies for the test.
 
     Raises:
-        `ValueError`: There is no such score, the data have no such class, or the other data set no such split.
+        `ValueError`: There is no such score or class, the other data set has no such split, or there are too few normal
+            validation images for a threshold with so few false alarms.
     """
     check_choice("anomaly_kind", args.anomaly_kind, list(ANOMALY_KINDS))
+    image_size = data_args.image_size
     splits = [data.splits["train"], data.evaluation_split, data.test_split]
     if args.normal_classes:
         parts = [data.split_by_class(split, args.normal_classes) for split in splits]
@@ -48,8 +51,26 @@ def anomaly_pictures(
             crop=True,
             channels=data.channels,
         )
-    train, validation, test = (data.pictures(split, image_size) for split in normal)
+    train = data.pictures(normal[0], image_size, augmentation=data_args.augmentation, seed=seed)
+    validation, test = (data.pictures(split, image_size) for split in normal[1:])
+    anomaly_threshold(range(len(validation)), args.target_fpr)  # refuses too few
     return train, validation, test, anomalies
+
+
+def check_anomaly_score(trainer: VAETrainer, kind: str) -> None:
+    """
+    Refuses, before anything is trained, a score that the model won't have.
+
+    Raises:
+        `ValueError`: The likelihood is asked for, which the model doesn't bound, or the trainer makes images black and
+            white, which `model.is_anomaly` would not.
+    """
+    if kind == "likelihood" and not trainer.has_likelihood:
+        raise ValueError(
+            "`anomaly_kind` is 'likelihood', which a model with sigma 'optimal' does not have: use 'elbo'."
+        )
+    if trainer.args.binarize != "none":
+        raise ValueError(f"`binarize` is '{trainer.args.binarize}', but the threshold is for images as they are.")
 
 
 def judge_anomalies(
@@ -75,6 +96,13 @@ def judge_anomalies(
     report = anomaly_report(*scores[1:], validation_scores=scores[0], target_fpr=args.target_fpr)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.config.anomaly_kind, model.config.anomaly_threshold = kind, report.threshold
+    normal = f"the classes {', '.join(args.normal_classes)}" if args.normal_classes else "all classes"
+    other = "all other classes" if args.normal_classes else Path(args.anomaly_dataset_name).name
+    trainer.describe(
+        method=f"{trainer.method_sentence} It saw {normal} alone; the anomalies of the test are {len(anomalies):,} images "
+        f"of {other}. The score is '{kind}'; images above {report.threshold:.6g} count as anomalies, which "
+        f"{args.target_fpr:.1%} of normal images to come are expected to be."
+    )
     if not trainer.is_world_process_zero():
         return report, {}
     folder = Path(trainer.args.output_dir)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from httpx2 import HTTPError
 from huggingface_hub import snapshot_download
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel, Trainer, set_seed
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
@@ -232,6 +232,7 @@ class GenkitTrainer(HubMixin, Trainer):
                 shutil.rmtree(partial)
             if trial is None:
                 Path(self.args.output_dir, RUN_FILE).write_text(json.dumps(self.run_identity(), indent=2))
+        set_seed(self.args.seed)  # the sampler reads the global generator's seed, which another trainer may have set
         return super().train(checkpoint, trial, ignore_keys_for_eval)
 
     def _find_checkpoint(self, resume: str | bool | None) -> str | None:

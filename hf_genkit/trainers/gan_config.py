@@ -109,6 +109,11 @@ class GANTrainingConfig(GenerativeConfig):
                 f"`discriminator_augmentation_policy` is '{self.discriminator_augmentation_policy}', but `discriminator_augmentation` is 'none'."
             )
         self.make_augmentation()  # an unknown part is refused here
+        if self.load_best_model_at_end and self.metric_for_best_model in (None, "loss", "eval_loss"):
+            raise ValueError(
+                "`load_best_model_at_end` is true, but no loss of a GAN says which checkpoint is best: set "
+                "metric_for_best_model to a metric of the pictures such as 'fd_<extractor>'."
+            )
         self.logging_nan_inf_filter = False
         if self.ddp_find_unused_parameters is None:
             self.ddp_find_unused_parameters = True  # in each phase the other network is unused

@@ -5,7 +5,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 from transformers.utils import logging
 
-from ..evaluation import detect_failure, sample_diversity, spectral_norms
+from ..evaluation import detect_failure, oscillation, sample_diversity, spectral_norms
 from . import checkpointing
 
 
@@ -13,6 +13,7 @@ logger = logging.get_logger(__name__)
 
 PROBE = -5  # the step whose noise the probed samples draw
 PROBED = 64
+RECENT = 99
 
 
 class GANMonitor(TrainerCallback):
@@ -28,13 +29,18 @@ class GANMonitor(TrainerCallback):
         self.failure: str | None = None
         self._real_diversity: float | None = None
 
-    def probe(self) -> dict[str, float]:
+    def probe(self, logs: dict[str, float]) -> dict[str, float]:
         """
         What a log line gets beside the losses, the same on every process.
 
+        Args:
+            logs (`dict[str, float]`): The line so far.
+
         Returns:
-            `dict[str, float]`: `sample_diversity`, that of 64 samples relative to as many real images, and
-            `spectral_norm`, the largest singular value among the discriminator's weights.
+            `dict[str, float]`: `sample_diversity`, that of 64 samples relative to as many real images;
+            `spectral_norm`, the largest singular value among the discriminator's weights; `gradient_norm_ratio`, the
+            discriminator's over the generator's; `oscillation` of the discriminator's loss in the last 100 logs; and
+            ADA's `augmentation_probability`.
         """
         trainer = self.trainer
         if self._real_diversity is None:
@@ -45,6 +51,13 @@ class GANMonitor(TrainerCallback):
             "sample_diversity": sample_diversity(samples) / self._real_diversity,
             "spectral_norm": max(norms.values()),
         }
+        if logs.get("generator_grad_norm") and "discriminator_grad_norm" in logs:
+            probes["gradient_norm_ratio"] = logs["discriminator_grad_norm"] / logs["generator_grad_norm"]
+        if "discriminator_loss" in logs:
+            history = [log["discriminator_loss"] for log in trainer.state.log_history if "discriminator_loss" in log]
+            probes["oscillation"] = oscillation([*history[-RECENT:], logs["discriminator_loss"]])
+        if trainer.args.discriminator_augmentation == "ada":
+            probes["augmentation_probability"] = trainer.model.augmentation_probability.item()
         return broadcast_object_list([probes])[0]
 
     def find_fault(self) -> str | None:
@@ -64,16 +77,20 @@ class GANMonitor(TrainerCallback):
             control.should_log = True  # the analysis wants the end, too
 
     def on_log(self, args, state, control, **kwargs):
-        if args.stop_on_failure and control.should_training_stop is False:
+        if args.stop_on_failure and self.failure is None:
             self.failure = detect_failure(state.log_history)
-            control.should_training_stop = self.failure is not None
+            control.should_training_stop = control.should_training_stop or self.failure is not None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.failure = None
 
     def on_train_end(self, args, state, control, **kwargs):
         self.trainer.model.generator.requires_grad_(True)
         self.trainer.model.discriminator.requires_grad_(True)
         if self.failure is None:
             return
-        checkpoint = checkpointing.last_whole_checkpoint(args.output_dir)
+        best = state.best_model_checkpoint if args.load_best_model_at_end else None
+        checkpoint = best or checkpointing.last_whole_checkpoint(args.output_dir)
         if checkpoint is None:
             logger.warning(f"The GAN has failed, and there is no checkpoint to go back to: {self.failure}")
             return

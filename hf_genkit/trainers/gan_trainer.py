@@ -7,7 +7,7 @@ import torch
 from transformers import Trainer
 from transformers.utils import logging
 
-from ..data import ada_update
+from ..data import ArrayImageDataset, ada_update
 from ..evaluation import PictureJudge, StabilityVerdict, analyze_gan_stability
 from ..hub import CardFacts
 from ..losses.gan import GAN_LOSSES
@@ -34,8 +34,9 @@ class GANTrainer(PicturesMixin, GenkitTrainer):
     norm and spectral norm, whose state changes with each forward pass.
 
     The log has `generator_loss`, `discriminator_loss` (the mean of the real and the fake term: ln 2 where the standard
-    loss is in balance), `penalty`, `real_accuracy`, `fake_accuracy`, `logit_gap`, both gradient norms,
-    `sample_diversity` and `spectral_norm`: what [`~hf_genkit.analyze_gan_stability`] reads.
+    loss is in balance), `penalty`, `logit_gap`, `pair_accuracy`, `real_accuracy` and `fake_accuracy` (where the loss has
+    a boundary between real and generated), both gradient norms and their ratio, `oscillation`, `sample_diversity`,
+    `spectral_norm`, and with ADA its `augmentation_probability`: what [`~hf_genkit.analyze_gan_stability`] reads.
 
     Args:
         model ([`~hf_genkit.GANModel`]): Generator, discriminator and the generator's moving average.
@@ -102,6 +103,22 @@ class GANTrainer(PicturesMixin, GenkitTrainer):
         self._real_signs: list[torch.Tensor] = []
         self.monitor = GANMonitor(self)
         self.add_callback(self.monitor)
+
+    def check_before_training(self) -> None:
+        cycle = self.args.n_critic + 1
+        if 0 < self.args.max_steps < cycle:
+            raise ValueError(
+                f"`max_steps` is {self.args.max_steps}, but one cycle of {self.args.n_critic} discriminator steps and a "
+                f"generator step takes {cycle}."
+            )
+        classes = self.model.config.num_labels
+        if classes and isinstance(self.train_dataset, ArrayImageDataset):
+            low, high = int(self.train_dataset.labels.min()), int(self.train_dataset.labels.max())
+            if low < 0 or high >= classes:
+                found = "some images have no label" if low < 0 else f"there is a label {high}"
+                raise ValueError(f"The model takes the labels 0 to {classes - 1}, but {found} in the training data.")
+        self.model.generator.requires_grad_(True)
+        self.model.discriminator.requires_grad_(True)
 
     # ---- Phases ----
 
@@ -181,14 +198,8 @@ class GANTrainer(PicturesMixin, GenkitTrainer):
         real, fake = outputs.real_logits.float(), outputs.fake_logits.float()
         values = self.adversarial.discriminator(real, fake)
         loss = values.sum() / count
-        self.record(
-            {
-                "discriminator_loss": loss / self.adversarial.num_terms,
-                "real_accuracy": (real > 0).sum() / count,
-                "fake_accuracy": (fake < 0).sum() / count,
-                "logit_gap": (real - fake).sum() / count,
-            }
-        )
+        components = {"discriminator_loss": values / self.adversarial.num_terms, **self._scores(real, fake)}
+        self.record({name: value.sum() / count for name, value in components.items()})
         if self.args.discriminator_augmentation == "ada":
             self._real_signs.append(real.detach().sign().sum() / count)
         if scale > 0:
@@ -221,6 +232,14 @@ class GANTrainer(PicturesMixin, GenkitTrainer):
         probability = self.model.augmentation_probability if self.args.discriminator_augmentation == "ada" else 1.0
         return self.augmentation(pixels, draws, probability)
 
+    def _scores(self, real: torch.Tensor, fake: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What the discriminator gets right, for each item: of single pictures where the loss has a boundary, of pairs."""
+        scores = {"logit_gap": real - fake, "pair_accuracy": (real > fake).float()}
+        boundary = self.adversarial.boundary
+        if boundary is not None:
+            scores |= {"real_accuracy": (real > boundary).float(), "fake_accuracy": (fake < boundary).float()}
+        return scores
+
     def _record_evaluation_losses(self, outputs, count) -> torch.Tensor:
         real, fake = outputs.real_logits.float(), outputs.fake_logits.float()
         values = self.adversarial.discriminator(real, fake)
@@ -228,9 +247,7 @@ class GANTrainer(PicturesMixin, GenkitTrainer):
         components = {
             "discriminator_loss": values / self.adversarial.num_terms,
             "generator_loss": self.adversarial.generator(fake, real),
-            "real_accuracy": (real > 0).float(),
-            "fake_accuracy": (fake < 0).float(),
-            "logit_gap": real - fake,
+            **self._scores(real, fake),
         }
         self.record_evaluation({name: (value, ones) for name, value in components.items()})
         return values.sum() / count
@@ -269,7 +286,7 @@ class GANTrainer(PicturesMixin, GenkitTrainer):
         if "loss" in logs:
             logs.update(self.recorded_means())
             del logs["loss"], logs["grad_norm"]  # of whichever phase was last
-            logs.update(self.monitor.probe())
+            logs.update(self.monitor.probe(logs))
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model, trial) -> None:

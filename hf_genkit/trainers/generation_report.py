@@ -69,7 +69,7 @@ def finish_run(
     if rows:
         print(f"\n{text_table(rows)}\n")
     found = {
-        "metrics": metrics,
+        "metrics": {name: value if value == value else None for name, value in metrics.items()},  # JSON has no NaN
         "real_data": {result.metric: result.floor for result in results if result.floor is not None},
         "steps": trainer.state.global_step,
         "seconds": round(seconds, 1),

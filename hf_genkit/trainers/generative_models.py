@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from ..arguments import GenerativeModelArguments, check_choice
+from ..arguments import DataArguments, GenerativeModelArguments, NewModelArguments, check_choice
 from ..data import ArrayImageDataset, ImageData
 from ..evaluation import FeatureExtractor, PictureJudge
 from .distillation_config import DistillationConfig
@@ -15,13 +15,13 @@ from .progress import show_one_line
 
 
 def generative_model(
-    args: GenerativeModelArguments, data: ImageData, model_types: list[str], image_size: int | None = None
+    args: NewModelArguments, data: ImageData, model_types: list[str], image_size: int | None = None
 ) -> PreTrainedModel:
     """
     Loads or builds the model that a command line asks for.
 
     Args:
-        args ([`~hf_genkit.GenerativeModelArguments`]): A name, or the options of a config.
+        args ([`~hf_genkit.arguments.NewModelArguments`]): A name, or the options of a config.
         data ([`~hf_genkit.data.ImageData`]): Decides size and channels of the images, and the classes.
         model_types (`list[str]`): The types that will do; the first is that of a config that names none.
         image_size (`int`, *optional*): Side of the images; defaults to the data's.
@@ -33,6 +33,8 @@ def generative_model(
         `ValueError`: The model is of another type, its config has no such option, or the loaded model takes other
             images than the data has.
     """
+    if data.is_streamed:
+        raise ValueError("`streaming` is true, but pictures are judged against arrays of images: leave it out.")
     side = data.side(image_size)
     if args.model_name_or_path is not None:
         config = AutoConfig.from_pretrained(args.model_name_or_path)
@@ -49,10 +51,16 @@ def generative_model(
     model_type = options.pop("model_type")
     check_choice("model_type", model_type, model_types)
     known = AutoConfig.for_model(model_type).to_dict()
-    is_conditional = options.pop("conditional", False)
+    is_conditional = model_type == "genkit_gan" and options.pop("conditional", False)
+    if model_type == "genkit_gan" and {"num_labels", "id2label"} & set(options):
+        raise ValueError('`model_config` sets the classes, but the data decide them: set "conditional": true.')
     for name in options:
         check_choice(f"option of a '{model_type}' config", name, sorted(known))
-    options = {"image_size": side, "num_channels": data.channels, **options}
+    decided = {"image_size": side, "num_channels": data.channels}
+    for name, value in decided.items():
+        if options.get(name, value) != value:
+            raise ValueError(f"`model_config` sets {name} to {options[name]}, but the data have {value}.")
+    options |= decided
     if is_conditional:
         if not data.id2label:
             raise ValueError("`model_config` sets conditional, but the data set has no label column.")
@@ -62,6 +70,7 @@ def generative_model(
 
 def picture_judges(
     args: GenerativeModelArguments,
+    data_args: DataArguments,
     data: ImageData,
     config: GenerativeConfig,
     train: ArrayImageDataset,
@@ -73,6 +82,7 @@ def picture_judges(
 
     Args:
         args ([`~hf_genkit.GenerativeModelArguments`]): Which vision model makes the features.
+        data_args ([`~hf_genkit.DataArguments`]): The name of the data, and the size of their images.
         data ([`~hf_genkit.data.ImageData`]): What a classifier is trained on.
         config ([`GenerativeConfig`]): The run's arguments.
         train, validation, test ([`~hf_genkit.data.ArrayImageDataset`]): The real pictures.
@@ -81,7 +91,8 @@ def picture_judges(
         `tuple`: A judge against the validation pictures, which only gives the Frechet distance, and one against the
         test pictures with all metrics and the training pictures' score as floor; two times `None` without one.
     """
-    extractor = feature_extractor(args, data, Path(config.output_dir, "runs", "classifier"), use_cpu=config.use_cpu)
+    name, size = f"{Path(data_args.dataset_name).name} classifier", data_args.image_size
+    extractor = feature_extractor(args, data, Path(config.output_dir, "runs", name), size, use_cpu=config.use_cpu)
     if extractor is None:
         return None, None
     extractor.model.to(config.device)
@@ -89,7 +100,12 @@ def picture_judges(
 
 
 def feature_extractor(
-    args: GenerativeModelArguments, data: ImageData, folder: str | Path, *, use_cpu: bool = False
+    args: GenerativeModelArguments,
+    data: ImageData,
+    folder: Path,
+    image_size: int | None = None,
+    *,
+    use_cpu: bool = False,
 ) -> FeatureExtractor | None:
     """
     The vision model that judges pictures.
@@ -97,7 +113,8 @@ def feature_extractor(
     Args:
         args ([`~hf_genkit.GenerativeModelArguments`]): Its name, or "classifier", or "none".
         data ([`~hf_genkit.data.ImageData`]): What a classifier is trained on.
-        folder (`str` or `Path`): Where a classifier that is trained here is kept, and found again.
+        folder (`Path`): Where a classifier that is trained here is kept, and found again; its name becomes its own.
+        image_size (`int`, *optional*): Side of the images; defaults to the data's.
         use_cpu (`bool`, *optional*, defaults to `False`): Whether to train it on the CPU in any case.
 
     Returns:
@@ -115,21 +132,20 @@ def feature_extractor(
             "`feature_extractor` is 'classifier', but the data set has no labels to train one: name a vision model of "
             "the Hub, or set 'none'."
         )
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        _train_classifier(data, folder, use_cpu)
-    return FeatureExtractor(str(folder), name=f"classifier of {len(data.id2label)} classes", size=args.feature_size)
+    if not folder.is_dir():
+        _train_classifier(data, folder, min(data.side(image_size), 32), use_cpu)
+    return FeatureExtractor(str(folder), name=folder.name, size=args.feature_size)
 
 
-def _train_classifier(data: ImageData, folder: Path, use_cpu: bool) -> None:
+def _train_classifier(data: ImageData, folder: Path, side: int, use_cpu: bool) -> None:
     """A small ConvNeXt with 64 features: so few that a thousand pictures are enough to compare."""
-    side = min(data.side(None), 32)
     processor = data.processor(side)
     options = {"model_type": "convnext", "patch_size": max(1, side // 8), "num_stages": 2}
     options |= {"depths": [2, 2], "hidden_sizes": [32, 64]}
     samples = len(data.splits["train"])
+    unfinished = folder.with_name(f"unfinished {folder.name}")
     args = DistillationConfig(
-        str(folder),
+        str(unfinished),
         alpha=0.0,
         max_steps=min(1500, max(100, 40 * samples // 64)),
         per_device_train_batch_size=64,
@@ -152,4 +168,6 @@ def _train_classifier(data: ImageData, folder: Path, use_cpu: bool) -> None:
     )
     show_one_line(trainer, "classifier for features").train()
     trainer.save_model(_internal_call=True)
+    if trainer.is_world_process_zero():
+        unfinished.rename(folder)
     trainer.accelerator.wait_for_everyone()

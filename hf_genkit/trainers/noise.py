@@ -61,6 +61,11 @@ def normal_noise(seed: int, step: int, positions: torch.Tensor, stream: str, sha
     return pairs[:, :count].reshape(len(positions), *shape)
 
 
+def generator_for(seed: int, step: int, position: torch.Tensor) -> torch.Generator:
+    """A CPU generator for draws that no counter can serve; `position` is of shape `[1]`, see [`random_words`]."""
+    return torch.Generator().manual_seed(int(random_words(seed, step, position, "generator", 1)) & (2**63 - 1))
+
+
 class SampleNoise:
     """
     The noise of one run: knows which samples of the global batch a process works on.

@@ -1,6 +1,8 @@
 """What the trainers of generative models share: grids of pictures, metrics of pictures, and the card that shows both."""
 
+import math
 from collections.abc import Mapping
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 
@@ -98,8 +100,8 @@ class PicturesMixin:
         return output
 
     def has_finite_weights(self) -> bool:
-        """Whether no weight and no buffer of the model is NaN or infinite: else there is nothing to see."""
-        return all(bool(value.isfinite().all()) for value in self.model.state_dict().values())
+        """Whether no weight of the model is NaN or infinite: else there is nothing to see. Equal on every process."""
+        return all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())
 
     @torch.no_grad()
     def judge_pictures(self) -> dict[str, float]:
@@ -159,10 +161,10 @@ class PicturesMixin:
         return facts
 
     def some_images(self, count: int) -> torch.Tensor:
-        """The first images of the evaluation set, or else of the training set, as the model reads them."""
-        dataset = self.train_dataset if self.eval_dataset is None else self.eval_dataset
-        dataset = next(iter(dataset.values())) if isinstance(dataset, dict) else dataset
-        samples = [sample for sample, _ in zip(dataset, range(count), strict=False)]
+        """The first images of the evaluation set, and if it has too few of the training set, as the model reads them."""
+        evaluation = self.eval_dataset or []
+        evaluation = next(iter(evaluation.values())) if isinstance(evaluation, dict) else evaluation
+        samples = list(islice(chain(evaluation, self.train_dataset), count))
         batch = torch.stack([torch.as_tensor(sample["pixel_values"]) for sample in samples])
         return self.pixel_values(self._prepare_inputs({"pixel_values": batch}))
 
@@ -181,5 +183,5 @@ class PicturesMixin:
         return [
             Result(key, metrics[f"{prefix}{key}"], name=name, floor=floor.get(key))
             for key, name in keys.items()
-            if f"{prefix}{key}" in metrics
+            if math.isfinite(metrics.get(f"{prefix}{key}", math.nan))
         ]

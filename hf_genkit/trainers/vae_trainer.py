@@ -1,10 +1,11 @@
 """Training of variational autoencoders, plain and vector-quantised."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
+from transformers.utils import logging
 
 from ..evaluation import PictureJudge, plot_curves
 from ..hub import CardFacts
@@ -12,10 +13,12 @@ from ..models.vae import VAEModel
 from ..models.vq_vae import VQVAEModel
 from .base import EVALUATION, GenkitTrainer
 from .latent_priors import fit_mixture_prior, fit_second_stage, posterior_samples
-from .noise import normal_noise
+from .noise import generator_for, normal_noise
 from .pictures import PICTURES, PicturesMixin
 from .vae_config import VAETrainingConfig
 
+
+logger = logging.get_logger(__name__)
 
 TERMS = ("loss", "reconstruction_loss", "kl_loss", "regularizer", "commitment_loss", "perplexity")
 
@@ -76,6 +79,27 @@ class VAETrainer(PicturesMixin, GenkitTrainer):
         self.judge = judge
         self.is_variational = isinstance(self.model, VAEModel)
         self.prior = "normal"
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether the model bounds the likelihood of an image: not with the optimal sigma, nor a VQ-VAE."""
+        config = self.model.config
+        return self.is_variational and not (config.likelihood == "gaussian" and config.sigma == "optimal")
+
+    def check_before_training(self) -> None:
+        prior, components = self.args.latent_prior, self.args.mixture_components
+        if not self.is_variational:
+            if prior != "normal":
+                raise ValueError(
+                    f"`latent_prior` is '{prior}', but a {type(self.model).__name__} has no such latents."
+                )
+            return
+        if prior == "mixture" and isinstance(self.train_dataset, Sized) and len(self.train_dataset) < components:
+            images = len(self.train_dataset)
+            raise ValueError(f"`mixture_components` is {components}, but there are only {images} training images.")
+        config = self.model.config
+        if prior == "normal" and (config.mixture_components or config.second_stage):
+            logger.warning("The model has a prior that was fitted on its latents as they are now: fit it again after.")
 
     # ---- The loss ----
 
@@ -140,8 +164,7 @@ class VAETrainer(PicturesMixin, GenkitTrainer):
         model = self.accelerator.unwrap_model(self.model).eval()
 
         def estimate(pixels: torch.Tensor) -> torch.Tensor:
-            first = int(self.noise.positions(1, torch.device("cpu")))
-            generator = torch.Generator().manual_seed(hash((self.args.seed, first)) % 2**63)
+            generator = generator_for(self.args.seed, EVALUATION, self.noise.positions(1, pixels.device))
             return model.log_likelihood(pixels, num_samples, generator=generator)
 
         found = self._for_each_batch(dataset, estimate).double()
@@ -185,7 +208,7 @@ class VAETrainer(PicturesMixin, GenkitTrainer):
     def fit_prior(self, dataset) -> None:
         """
         Fits the prior that `latent_prior` names on the latents of a data set; samples come from it from then on, and
-        it is saved with the model.
+        it is saved with the model. (They depend on the batch they are drawn in, those of the normal prior don't.)
 
         Args:
             dataset: Images, such as the training set.
@@ -207,7 +230,7 @@ class VAETrainer(PicturesMixin, GenkitTrainer):
         model.eval()
         if self.prior == "normal":
             return model.decode(normal_noise(self.args.seed, step, positions, "pictures", (model.config.latent_dim,)))
-        generator = torch.Generator().manual_seed(hash((self.args.seed, step, int(positions[0]))) % 2**63)
+        generator = generator_for(self.args.seed, step, positions[:1])
         return model.sample(len(positions), generator=generator, prior=self.prior)
 
     def picture_rows(self, count: int) -> dict[str, torch.Tensor]:

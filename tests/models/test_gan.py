@@ -294,3 +294,21 @@ def test_r3gan_upsampling_is_bilinear():
 def test_auto_classes_know_both_models():
     assert isinstance(AutoModel.from_config(GANConfig(image_size=8)), GANModel)
     assert AutoConfig.for_model("genkit_gan_generator").model_type == "genkit_gan_generator"
+
+
+def test_a_misspelt_field_is_refused():
+    """transformers takes any keyword in silence."""
+    with pytest.raises(ValueError, match="GANConfig has no field 'latent_dims'; did you mean 'latent_dim'"):
+        GANConfig(latent_dims=7)
+    with pytest.raises(ValueError, match="`latent_dim` is True"):
+        GANConfig(latent_dim=True)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [(torch.full((2, 1, 8, 8), 200.0), "reach 200"), (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "torch.uint8")],
+)
+def test_pixels_out_of_range_are_refused(pixels, message):
+    model = GANModel(GANConfig(image_size=8, architecture="mlp", generator_channels=8))
+    with pytest.raises(ValueError, match=message):
+        model(pixels, phase="discriminator")

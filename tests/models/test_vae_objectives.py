@@ -148,18 +148,30 @@ def test_mmd_is_zero_for_one_sample_and_grows_with_the_distance():
     assert 0 < near < far < 2
 
 
-def test_mmd_is_the_mean_of_the_kernel_over_all_pairs():
+def test_mmd_is_the_mean_of_the_kernel_over_pairs_of_different_positions():
     first, second, _ = gaussians(6)
 
     def kernel(a, b):
         scales = [2 * 3 * scale for scale in (0.1, 0.2, 0.5, 1, 2, 5, 10)]
         return sum(scale / (scale + float(((a - b) ** 2).sum())) for scale in scales) / 7
 
+    pairs = [(i, j) for i in range(6) for j in range(6) if i != j]
     means = [
-        sum(kernel(a, b) for a in x for b in y) / 36 for x, y in ((first, first), (second, second), (first, second))
+        sum(kernel(x[i], y[j]) for i, j in pairs) / 30 for x, y in ((first, first), (second, second), (first, second))
     ]
     expected = means[0] + means[1] - 2 * means[2]
     assert objectives.maximum_mean_discrepancy(first, second).item() == pytest.approx(expected)
+
+
+def test_mmd_does_not_reward_latents_for_being_their_own_noise():
+    """Latents that are as the prior but independent of the noise must score as those that are nothing but noise."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(400, 64, 8, generator=generator)
+    collapsed = torch.stack([objectives.maximum_mean_discrepancy(n, n) for n in noise]).mean()
+    informative = torch.stack(
+        [objectives.maximum_mean_discrepancy((n + torch.randn(64, 8, generator=generator)) / 2**0.5, n) for n in noise]
+    )
+    assert abs(informative.mean() - collapsed) < 4 * informative.std() / 20
 
 
 def test_the_mmd_objectives_weigh_it(pictures):

@@ -37,7 +37,7 @@ def test_the_run_leaves_a_table_results_and_pictures(run):
     assert re.search(r"^Metric +Value", printed, re.MULTILINE)
     results = json.loads((out / "results.json").read_text())
     assert results["steps"] == 40
-    expected = "AUROC" if recipe == "detect_anomalies" else "test_fd_classifier_of_10_classes"
+    expected = "AUROC" if recipe == "detect_anomalies" else "test_fd_digits_classifier"
     assert float(results["metrics"][expected]) >= 0
     for name in PICTURES[recipe]:
         with Image.open(out / name) as picture:
@@ -98,6 +98,16 @@ def test_another_run_in_the_same_folder_is_refused(run, refusal):
         ("train_vae", ["--model_config", '{"model_type": "vae"}'], "must be one of genkit_vae, genkit_vq_vae."),
         ("train_vae", ["--image_size", "9", "--model_config", '{"hidden_sizes": [8]}'], "`image_size` is 9"),
         ("train_vae", ["--feature_extractor", "./nowhere"], "nowhere"),
+        (
+            "train_vae",
+            ["--model_config", '{"image_size": 16}'],
+            "`model_config` sets image_size to 16, but the data have 8",
+        ),
+        ("train_vae", ["--model_config", '{"conditional": true}'], "'conditional'"),
+        ("train_vae", ["--latent_prior", "mixture", "--mixture_components", "999"], "only 320 training images"),
+        ("train_vae", ["--streaming", "true"], "`streaming` is true"),
+        ("train_gan", ["--model_config", '{"num_labels": 10}'], 'set "conditional": true'),
+        ("train_gan", ["--load_best_model_at_end", "true"], "set metric_for_best_model"),
         ("train_gan", ["--loss_type", "hinges"], "(did you mean 'hinge'?)"),
         ("train_gan", ["--model_config", '{"architecture": "dcgam"}'], "(did you mean 'dcgan'?)"),
         ("train_gan", ["--image_size", "9"], "`image_size` is 9"),
@@ -105,6 +115,13 @@ def test_another_run_in_the_same_folder_is_refused(run, refusal):
         ("detect_anomalies", ["--normal_classes", "ten"], "'ten' is not one of the classes 0, 1, 2"),
         ("detect_anomalies", ["--anomaly_dataset_name", "digits"], "given: both"),
         ("detect_anomalies", ["--anomaly_kind", "regrets"], "did you mean 'regret'?"),
+        ("detect_anomalies", ["--target_fpr", "0.0001"], "needs at least 9999"),
+        ("detect_anomalies", ["--binarize", "dynamic"], "`binarize` is 'dynamic'"),
+        (
+            "detect_anomalies",
+            ["--anomaly_kind", "likelihood", "--model_config", '{"likelihood": "gaussian", "sigma": "optimal"}'],
+            "use 'elbo'",
+        ),
     ],
 )
 def test_bad_input(refusal, tmp_path, recipe, words, expected):
@@ -121,6 +138,35 @@ def test_images_without_labels_need_another_judge(refusal, tmp_path):
     conditional = '{"architecture": "mlp", "conditional": true}'
     words += ["--feature_extractor", "none"]
     assert "has no label column" in refusal("train_gan", *words, "--model_config", conditional)
+
+
+def test_images_of_many_sizes_without_a_likelihood_and_with_the_default_judge(tmp_path, monkeypatch, capsys):
+    """The size that is asked for must reach the judge, and a model without a likelihood must not fail at the end."""
+    rng = np.random.default_rng(0)
+    sizes = [(8, 8), (9, 12), (16, 10)] * 20
+    rows = {
+        "image": [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes],
+        "label": [row % 2 for row in range(60)],
+    }
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "data"))
+    script, debug = REPOSITORY / "recipes" / "train_vae.py", REPOSITORY / "recipes" / "train_vae" / "debug.yaml"
+    config = '{"likelihood": "gaussian", "sigma": "optimal", "hidden_sizes": [8]}'
+    words = [
+        "--dataset_name",
+        str(tmp_path / "data"),
+        "--image_size",
+        "8",
+        "--max_steps",
+        "2",
+        "--model_config",
+        config,
+    ]
+    words += ["--num_judged_pictures", "10", "--output_dir", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [str(script), "--config", str(debug), *words])
+    runpy.run_path(str(script), run_name="__main__")
+    assert "FD (data classifier)" in capsys.readouterr().out
+    assert AutoModel.from_pretrained(tmp_path / "out").config.num_channels == 3
 
 
 @pytest.mark.parametrize("recipe", ["train_vae", "train_gan"])

@@ -10,10 +10,18 @@ from .tiny import CONFIGS, Samples, tiny_model
 
 
 class GradientRecorder(TrainerCallback):
-    """Keeps the gradient of the last optimizer step, as one vector."""
+    """Keeps the gradient of each optimizer step, as one vector."""
+
+    def __init__(self):
+        self.gradients: list[torch.Tensor] = []
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        self.gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        self.gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+
+    @property
+    def gradient(self) -> torch.Tensor:
+        """That of the last step."""
+        return self.gradients[-1]
 
 
 def gradient(make_trainer, kind, batch, accumulation, folder, **options):

@@ -54,7 +54,7 @@ def test_each_step_trains_one_network_and_n_critic_of_them_the_discriminator(tmp
     assert recorder.moved == [critic, critic, generator | {"ema_generator"}] * 2
 
 
-@pytest.mark.parametrize("step", [1, 2], ids=["discriminator", "generator"])
+@pytest.mark.parametrize("step", [3, 2], ids=["discriminator", "generator"])
 @pytest.mark.parametrize(
     "options",
     [
@@ -97,7 +97,7 @@ def test_resuming_gives_the_same_weights_to_the_bit(tmp_path, options):
 def test_the_first_logged_losses_are_those_of_the_definition(tmp_path):
     """The mean of the real and the fake term, not their sum: in balance the standard loss reads ln 2."""
     model = gan()
-    trainer = trainer_for(copy.deepcopy(model), tmp_path, max_steps=1, train_dataset=pictures(8))
+    trainer = trainer_for(copy.deepcopy(model), tmp_path, max_steps=2, train_dataset=pictures(8))
     latents = []
     forward = trainer.model.forward
     trainer.model.forward = lambda *args, **kw: latents.append(kw["latents"]) or forward(*args, **kw)
@@ -144,11 +144,53 @@ def test_a_lazy_penalty_counts_as_often_as_it_is_left_out(tmp_path):
     for interval in (1, 2):
         recorder = GradientRecorder()
         train(
-            gan(), tmp_path / str(interval), max_steps=1, loss_type="wgan", weight_clip=100.0, r1_gamma=1e4,
+            gan(), tmp_path / str(interval), max_steps=2, loss_type="wgan", weight_clip=100.0, r1_gamma=1e4,
             penalty_interval=interval, callbacks=[recorder], optim="sgd",
         )  # fmt: skip
-        gradients.append(recorder.gradient)
+        gradients.append(recorder.gradients[0])
     assert (gradients[1].norm() / gradients[0].norm()).item() == pytest.approx(2, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("options", "weights"),
+    [
+        ({"r1_gamma": 3.0}, (1.5, 0.0, 0.0)),
+        ({"r2_gamma": 5.0}, (0.0, 2.5, 0.0)),
+        ({"gradient_penalty": 7.0}, (0.0, 0.0, 7.0)),
+        ({"loss_type": "wgan_gp"}, (0.0, 0.0, 10.0)),
+    ],
+    ids=["r1", "r2", "gradient_penalty", "wgan_gp"],
+)
+def test_the_logged_penalty_is_that_of_the_definition(tmp_path, options, weights):
+    model = gan()
+    trainer = trainer_for(copy.deepcopy(model), tmp_path, max_steps=2, train_dataset=pictures(8), **options)
+    calls = []
+    forward = trainer.model.forward
+    trainer.model.forward = lambda *args, **kw: calls.append((args, kw)) or forward(*args, **kw)
+    trainer.train()
+    (pixels,), given = calls[0]
+    fake = model.generator(given["latents"]).detach()
+    mixed = pixels if given["mix"] is None else pixels + given["mix"].view(-1, 1, 1, 1) * (fake - pixels)
+    norms = []
+    for batch in (pixels, fake, mixed):
+        batch = batch.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(model.discriminator(batch).sum(), batch)
+        norms.append(gradient.flatten(1).norm(dim=1))
+    terms = (norms[0].square().mean(), norms[1].square().mean(), (norms[2] - 1).square().mean())
+    expected = sum(weight * term.item() for weight, term in zip(weights, terms, strict=True))
+    assert trainer.state.log_history[0]["penalty"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_discriminator_sees_real_and_generated_pictures_augmented_each_in_its_own_way(tmp_path):
+    trainer = trainer_for(
+        gan(), tmp_path, discriminator_augmentation="diffaugment", discriminator_augmentation_policy="cutout"
+    )
+    pixels = torch.ones(8, 1, 8, 8)
+    real, fake = (trainer._augment(pixels, which) for which in ("real", "fake"))
+    assert (real.flatten(1).min(1).values == -1).all()
+    assert not torch.equal(real, fake)
+    ada = trainer_for(gan(), tmp_path, discriminator_augmentation="ada", discriminator_augmentation_policy="cutout")
+    assert torch.equal(ada._augment(pixels, "real"), pixels)
 
 
 def test_wgan_clips_the_critic_and_only_it(tmp_path):
@@ -213,6 +255,7 @@ def test_evaluation_scores_both_networks_and_trains_none(tmp_path):
 def test_the_log_feeds_the_stability_analysis(tmp_path):
     trainer = train(gan(), tmp_path, max_steps=24, logging_steps=2, save_strategy="steps", save_steps=24)
     expected = {"generator_grad_norm", "discriminator_grad_norm", "sample_diversity", "spectral_norm"}
+    expected |= {"gradient_norm_ratio", "oscillation"}
     assert expected <= set(trainer.state.log_history[0])
     verdict = analyze_gan_stability(tmp_path / "checkpoint-24", loss_type="non_saturating")
     assert str(verdict) == str(analyze_gan_stability(trainer.state, loss_type="non_saturating"))
@@ -238,6 +281,40 @@ def test_nan_stops_the_run_and_the_last_good_checkpoint_comes_back(tmp_path, cap
     saved = GANModel.from_pretrained(tmp_path / "checkpoint-4")
     assert all(torch.equal(a, b) for a, b in zip(saved.parameters(), trainer.model.parameters(), strict=True))
     assert "became nan" in caplog.text
+
+
+def test_nan_in_the_last_log_counts_too(tmp_path):
+    """Training ends there anyway, but its weights must not be what is kept."""
+
+    class Poison(TrainerCallback):
+        def on_step_begin(self, args, state, control, model=None, **kwargs):
+            if state.global_step == 6:
+                with torch.no_grad():
+                    next(model.discriminator.parameters()).fill_(math.nan)
+
+    trainer = train(
+        gan(), tmp_path, max_steps=8, logging_steps=4, save_strategy="steps", save_steps=4, callbacks=[Poison()]
+    )
+    assert trainer.monitor.failure is not None
+    assert trainer.has_finite_weights()
+
+
+def test_after_a_failure_the_best_checkpoint_comes_back_where_it_is_wanted(tmp_path):
+    class Poison(TrainerCallback):
+        def on_step_begin(self, args, state, control, model=None, **kwargs):
+            if state.global_step == 7:
+                with torch.no_grad():
+                    next(model.discriminator.parameters()).fill_(math.nan)
+
+        def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+            metrics["eval_fd_test"] = {2: 3.0, 4: 1.0}.get(state.global_step, 2.0)
+
+    trainer = train(
+        gan(), tmp_path, max_steps=12, save_strategy="steps", save_steps=2, callbacks=[Poison()], eval_strategy="steps",
+        eval_steps=2, eval_dataset=pictures(8), load_best_model_at_end=True, metric_for_best_model="fd_test",
+    )  # fmt: skip
+    saved = GANModel.from_pretrained(tmp_path / "checkpoint-4")
+    assert all(torch.equal(a, b) for a, b in zip(saved.parameters(), trainer.model.parameters(), strict=True))
 
 
 def test_a_collapsed_generator_stops_the_run(tmp_path):
@@ -278,7 +355,7 @@ def test_the_checkpoint_and_the_card_are_whole(tmp_path):
 
 
 def test_gradients_are_on_again_after_training(tmp_path):
-    trainer = train(gan(), tmp_path, max_steps=1)
+    trainer = train(gan(), tmp_path, max_steps=2)
     assert all(p.requires_grad for p in trainer.model.generator.parameters())
 
 
@@ -293,6 +370,7 @@ def test_gradients_are_on_again_after_training(tmp_path):
         ({"fp16": True}, r"use bf16"),
         ({"ema_decay": 1.5}, r"`ema_decay` is 1.5"),
         ({"r1_gamma": -1.0}, r"`r1_gamma` is -1.0"),
+        ({"load_best_model_at_end": True, "eval_strategy": "steps", "save_strategy": "steps"}, r"set metric_for_best"),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path, options, message):
@@ -303,6 +381,35 @@ def test_bad_arguments_are_refused(tmp_path, options, message):
 def test_a_penalty_is_refused_beside_batch_norm(tmp_path):
     with pytest.raises(ValueError, match=r"`discriminator_norm` is 'batch'"):
         trainer_for(gan(discriminator_norm="batch"), tmp_path, r1_gamma=1.0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [([0, 1, 2, 4], "there is a label 4"), ([0, 1, 2, -100], "some images have no label")],
+)
+def test_labels_that_the_model_can_not_take_are_refused_before_training(tmp_path, labels, message):
+    images = pictures(4)
+    images.labels[:] = labels
+    with pytest.raises(ValueError, match=message):
+        trainer_for(gan(num_labels=4), tmp_path, train_dataset=images).train()
+
+
+def test_a_run_shorter_than_a_cycle_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"`max_steps` is 2, but one cycle of 2 discriminator steps .* takes 3"):
+        trainer_for(gan(), tmp_path, max_steps=2, n_critic=2).train()
+
+
+def test_accuracies_are_those_of_the_losss_own_boundary(tmp_path):
+    real, fake = torch.tensor([0.6, 0.4]), torch.tensor([0.3, 0.45])
+    scores = {
+        name: trainer_for(gan(), tmp_path, loss_type=name)._scores(real, fake)
+        for name in ("non_saturating", "least_squares", "relativistic")
+    }
+    assert scores["non_saturating"]["fake_accuracy"].tolist() == [0, 0]
+    assert scores["least_squares"]["real_accuracy"].tolist() == [1, 0]
+    assert scores["least_squares"]["fake_accuracy"].tolist() == [1, 1]
+    assert "real_accuracy" not in scores["relativistic"]
+    assert scores["relativistic"]["pair_accuracy"].tolist() == [1, 0]
 
 
 def test_clipping_is_refused_beside_spectral_norm(tmp_path):

@@ -60,6 +60,17 @@ def test_resuming_gives_the_same_weights_to_the_bit(tmp_path):
     assert torch.equal(weights(resumed), expected)
 
 
+def test_another_trainer_with_another_seed_does_not_change_the_run(tmp_path):
+    """The sampler reads the global generator's initial seed: what trained before decided over the order of the data."""
+    runs = []
+    for other in (1, 2):
+        trainer = trainer_for(vae(), tmp_path / str(other), max_steps=4, per_device_train_batch_size=4)
+        train(vae(), tmp_path / f"other-{other}", max_steps=1, seed=other)
+        trainer.train()
+        runs.append(weights(trainer))
+    assert torch.equal(*runs)
+
+
 def test_the_log_has_every_term_and_they_add_up(tmp_path):
     trainer = train(vae(beta=2.0), tmp_path, max_steps=2)
     for entry in trainer.state.log_history[:2]:
@@ -219,6 +230,21 @@ def test_training_lowers_the_loss_and_the_checkpoint_loads(tmp_path):
 def test_bad_arguments_are_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         VAETrainingConfig(str(tmp_path), **options)
+
+
+def test_priors_that_can_not_be_fitted_are_refused_before_training(tmp_path):
+    with pytest.raises(ValueError, match=r"`mixture_components` is 25, but there are only 24 training images"):
+        trainer_for(vae(), tmp_path, latent_prior="mixture", mixture_components=25).train()
+    with pytest.raises(ValueError, match=r"`latent_prior` is 'mixture', but a VQVAEModel has no such latents"):
+        trainer_for(vq_vae(), tmp_path, latent_prior="mixture").train()
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_small_evaluation_set_is_enough_to_draw(tmp_path, count):
+    options = {"eval_dataset": pictures(count), "eval_strategy": "steps", "eval_steps": 1, "num_sample_pictures": 36}
+    train(vae(), tmp_path / "vae", max_steps=1, **options)
+    train(gan(), tmp_path / "gan", max_steps=2, **options)
+    assert (tmp_path / "vae" / "pictures" / "step-000001-interpolation.png").is_file()
 
 
 @pytest.mark.parametrize("model", [gan(), tiny_model("vit")], ids=["gan", "vit"])

@@ -87,6 +87,10 @@ class GANGeneratorConfig(PreTrainedConfig):
     blocks_per_stage: int = 1
 
     def __post_init__(self, **kwargs):
+        fields = list(type(self).__dataclass_fields__)
+        for name in kwargs.keys() - set(fields):
+            if match := difflib.get_close_matches(name, fields, n=1, cutoff=0.8):
+                raise ValueError(f"{type(self).__name__} has no field '{name}'; did you mean '{match[0]}'?")
         check_choice("architecture", self.architecture, tuple(DEFAULT_CHANNELS))
         if self.generator_channels is None:
             self.generator_channels = DEFAULT_CHANNELS[self.architecture]
@@ -140,7 +144,7 @@ class GANGeneratorConfig(PreTrainedConfig):
 
     def _check_at_least_one(self, name: str) -> None:
         value = getattr(self, name)
-        if not isinstance(value, int) or value < 1:
+        if type(value) is not int or value < 1:
             raise ValueError(f"`{name}` is {value!r}, but it must be a whole number of at least 1.")
 
     def _check_width(self, name: str) -> None:

@@ -8,6 +8,9 @@ from .priors_vae import PRIORS, check_mixture, standard_normal
 from .scoring_vae import SCORES, importance_sampled
 
 
+DECODED_AT_ONCE = 1024
+
+
 class VAEInferenceMixin:
     """The methods of [`VAEModel`] that need no gradient."""
 
@@ -41,7 +44,8 @@ class VAEInferenceMixin:
         if num_samples < 1:
             raise ValueError(f"`num_samples` is {num_samples}, but it must be 1 or more.")
         check_choice("prior", prior, tuple(PRIORS))
-        return self.decode(PRIORS[prior](self, num_samples, generator, temperature))
+        latents = PRIORS[prior](self, num_samples, generator, temperature)
+        return torch.cat([self.decode(part) for part in latents.split(DECODED_AT_ONCE)])
 
     def set_mixture_prior(self, weights: torch.Tensor, means: torch.Tensor, scale_trils: torch.Tensor):
         """
