@@ -1,9 +1,9 @@
 """
-Fills the table of results in benchmarks/README.md, and in README.md where it has the two markers.
+Fills the tables of results in benchmarks/README.md, and in README.md where it has their markers.
 
     python benchmarks/tables.py
 
-The table is made of `results/*.json` alone. A test fails where a table and the results differ.
+The tables are made of `results/*.json` alone. A test fails where a table and the results differ.
 """
 
 import json
@@ -13,7 +13,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
-START, END = "<!-- benchmarks:start -->", "<!-- benchmarks:end -->"
 KEYS = {
     "at_least",
     "bar",
@@ -71,12 +70,19 @@ def render(results: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def fill(document: str, table: str) -> str:
-    """The document with the table between its markers; unchanged if it has none."""
-    if START not in document:
+def tables(results: list[dict]) -> dict[str, str]:
+    """All tables by the name in their markers: all results, and the GAN losses side by side."""
+    details = {result["name"]: result["details"] for result in results}
+    return {"benchmarks": render(results), "gan_losses": details["gan_losses-chosen_loss"]["markdown"]["classifier"]}
+
+
+def fill(document: str, name: str, table: str) -> str:
+    """The document with a table between its markers; unchanged if it has none."""
+    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    if start not in document:
         return document
-    head, rest = document.split(START, 1)
-    return f"{head}{START}\n{table}\n{END}{rest.split(END, 1)[1]}"
+    head, rest = document.split(start, 1)
+    return f"{head}{start}\n{table}\n{end}{rest.split(end, 1)[1]}"
 
 
 def _bar(result: dict) -> str:
@@ -96,9 +102,11 @@ def _number(value: float, unit: str) -> str:
 
 
 def main() -> None:
-    table = render(load_results())
     for path in DOCUMENTS:
-        path.write_text(fill(path.read_text(encoding="utf-8"), table), encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        for name, table in tables(load_results()).items():
+            text = fill(text, name, table)
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

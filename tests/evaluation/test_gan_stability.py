@@ -297,7 +297,8 @@ def test_missing_or_broken_files_are_named(tmp_path):
 def test_a_fresh_generator_has_not_collapsed():
     """Its pictures are alike at first: a few logs of that are too short a run, not an end."""
     logs = [
-        {"step": step, "generator_loss": 0.7, "discriminator_loss": 0.69, "sample_diversity": 0.04} for step in (1, 2, 3)
+        {"step": step, "generator_loss": 0.7, "discriminator_loss": 0.69, "sample_diversity": 0.04}
+        for step in (1, 2, 3)
     ]
     assert analyze_gan_stability(logs).verdict == "too_short"
     long = [{**logs[0], "step": step} for step in range(20)]
