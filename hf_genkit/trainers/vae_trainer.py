@@ -181,19 +181,24 @@ class VAETrainer(PicturesMixin, GenkitTrainer):
         return torch.cat(parts)
 
     @torch.no_grad()
-    def anomaly_scores(self, dataset, kind: str = "reconstruction") -> torch.Tensor:
+    def anomaly_scores(self, dataset, kind: str = "reconstruction", num_samples: int = 50) -> torch.Tensor:
         """
         How unusual each image of a data set is, see [`~hf_genkit.VAEModel.anomaly_score`].
 
         Args:
             dataset: Images.
             kind (`str`, *optional*, defaults to `"reconstruction"`): Which score.
+            num_samples (`int`, *optional*, defaults to 50): Samples of q(z | x) for the scores that take some.
 
         Returns:
             `torch.Tensor`: Scores of shape `[images]` on the CPU, higher for what is less normal, on every process.
         """
         model = self.accelerator.unwrap_model(self.model).eval()
-        return self._for_each_batch(dataset, lambda pixels: model.anomaly_score(pixels, kind=kind)).cpu()
+
+        def score(pixels: torch.Tensor) -> torch.Tensor:
+            return model.anomaly_score(pixels, kind=kind, num_samples=num_samples)
+
+        return self._for_each_batch(dataset, score).cpu()
 
     @torch.no_grad()
     def encode(self, dataset) -> tuple[torch.Tensor, torch.Tensor]:

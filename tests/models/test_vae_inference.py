@@ -310,3 +310,13 @@ def test_a_wrong_call_is_one_clear_sentence(call, sentence, pictures):
     with pytest.raises(ValueError, match=sentence):
         call(model, pictures)
     assert model.config.second_stage is None
+
+
+def test_regret_does_not_depend_on_the_blocks_it_is_computed_in(monkeypatch, pictures):
+    """One optimizer serves a block: a picture's steps must not depend on its neighbours."""
+    from hf_genkit.models.vae import scoring_vae
+
+    model = tiny()
+    whole = model.anomaly_score(pictures, kind="regret", num_samples=4)
+    monkeypatch.setattr(scoring_vae, "latents_at_once", lambda model: 8)
+    assert torch.allclose(model.anomaly_score(pictures, kind="regret", num_samples=4), whole, atol=1e-4)

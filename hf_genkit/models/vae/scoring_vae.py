@@ -13,6 +13,12 @@ WIDEST_ON_CPU, WIDEST_ON_GPU = 2**22, 2**28
 REGRET_STEPS, REGRET_LEARNING_RATE = 20, 0.1
 
 
+def latents_at_once(model) -> int:
+    """How many latents one call of the decoder should take, for a model on this device."""
+    widest = WIDEST_ON_CPU if model.device.type == "cpu" else WIDEST_ON_GPU
+    return max(1, widest // model.decoder.width)
+
+
 def sampled_terms(
     model, pixel_values: torch.Tensor, draw: Callable[[], torch.Tensor], chunk_size: int | None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
@@ -27,9 +33,7 @@ def sampled_terms(
         `tuple`: For a block of pictures: log p(x | z) and log p(z) - log q(z | x), both (pictures, samples), and the
         KL divergence (pictures,).
     """
-    if chunk_size is None:
-        widest = WIDEST_ON_CPU if pixel_values.device.type == "cpu" else WIDEST_ON_GPU
-        chunk_size = max(1, widest // model.decoder.width)
+    chunk_size = chunk_size or latents_at_once(model)
     for encoded in pixel_values.split(chunk_size):
         mean, log_variance = model.encode_checked(encoded)
         position = 0
@@ -79,6 +83,12 @@ def likelihood_score(model, pixel_values, draw) -> torch.Tensor:
 
 def regret_score(model, pixel_values, draw) -> torch.Tensor:
     noise = draw()
+    pictures = max(1, latents_at_once(model) // len(noise))
+    return torch.cat([regret_of_block(model, block, noise) for block in pixel_values.split(pictures)])
+
+
+def regret_of_block(model, pixel_values: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """What gradient steps on its own posterior gain each picture, with the same noise (samples, latents) for all."""
 
     def elbo(mean, log_variance):
         latents = mean[:, None] + torch.exp(log_variance[:, None] / 2) * noise
