@@ -279,9 +279,12 @@ class NewModelArguments:
 
     def __post_init__(self):
         if isinstance(self.model_config, str):
-            self.model_config = parse_json("model_config", self.model_config)
+            self.model_config = None if self.model_config == "null" else parse_json("model_config", self.model_config)
         if self.model_config is not None and self.model_name_or_path is not None:
-            raise ValueError("Both `model_name_or_path` and `model_config` are given: a model is loaded or new.")
+            raise ValueError(
+                "Both `model_name_or_path` and `model_config` are given: a model is loaded or new. A YAML's model_config is "
+                "taken back by --model_config null."
+            )
 
 
 @dataclass

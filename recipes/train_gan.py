@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     trainer = GANTrainer(
         model, args, train_dataset=train, eval_dataset=validation, processing_class=data.processor(size)
     )
-    trainer.check_before_training()  # a classifier that judges may be trained first
+    trainer.check_run(args.resume_from_checkpoint)  # a classifier that judges may be trained first
     trainer.judge, test_judge = picture_judges(model_args, data_args, data, args, train, validation, test)
     show_one_line(trainer, "GAN").train(args.resume_from_checkpoint)
 

@@ -48,14 +48,18 @@ def main(argv: list[str]) -> None:
     trainer = VAETrainer(
         model, args, train_dataset=train, eval_dataset=validation, processing_class=data.processor(size)
     )
-    trainer.check_before_training()  # a classifier that judges may be trained first
-    trainer.judge, test_judge = picture_judges(model_args, data_args, data, args, train, validation, test)
+    trainer.check_run(args.resume_from_checkpoint)  # a classifier that judges may be trained first
+    test_judge = None
+    if trainer.is_variational:  # a VQ-VAE draws no samples
+        trainer.judge, test_judge = picture_judges(model_args, data_args, data, args, train, validation, test)
     show_one_line(trainer, "VAE").train(args.resume_from_checkpoint)
 
     trainer.judge = test_judge
     trainer.fit_prior(train)
     metrics = trainer.evaluate(test, metric_key_prefix="test")
-    results = [Result("loss", metrics["test_loss"], name="Loss (nats per image)")]
+    results = [
+        Result("loss", metrics["test_loss"], name=f"Loss{' (nats per image)' if trainer.has_likelihood else ''}")
+    ]
     if trainer.has_likelihood and args.likelihood_samples > 0:
         metrics |= trainer.log_likelihood(test, args.likelihood_samples)
         name = f"Negative log-likelihood (nats per image, {args.likelihood_samples} importance samples)"

@@ -5,7 +5,7 @@ import numpy as np
 from transformers import ViTImageProcessorPil
 
 from .classification import ClassificationData
-from .columns import AnyDataset, find_image_column, find_label_column, label_maps
+from .columns import UNLABELLED, AnyDataset, find_image_column, find_label_column, label_maps
 from .pixels import image_processor_for
 
 
@@ -43,6 +43,10 @@ class ImageData(ClassificationData):
         if label_column is not None or _has_labels(train):
             self.label_column = find_label_column(train, label_column)
             self.id2label, self.label2id = label_maps(train, self.label_column)
+            if (
+                not self.is_streamed and (self._labels(train) == UNLABELLED).all()
+            ):  # as of folders without class folders
+                self.label_column, self.id2label, self.label2id = None, {}, {}
 
     @property
     def test_split_name(self) -> str:

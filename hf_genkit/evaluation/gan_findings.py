@@ -227,6 +227,10 @@ def circumstances(log: GANLog, metrics: dict, scale: LossScale) -> list[str]:
     elif diversity >= COLLAPSED:
         missing = "; look whether classes are missing" if diversity < NARROW else ""
         sentences.append(f"Samples have {diversity:.0%} of the real pictures' diversity{missing}.")
+    elif metrics["points"] < ENOUGH_POINTS:
+        sentences.append(
+            f"Samples have {diversity:.0%} of the real pictures' diversity: a fresh generator has no more."
+        )
     if metrics["points"] < LEAST_POINTS:
         sentences.append(f"Number of logged losses: {metrics['points']}; a cycle shows from {LEAST_POINTS} on.")
     return sentences

@@ -23,6 +23,7 @@ from .manifold import manifold_metrics
 logger = logging.get_logger(__name__)
 
 METRICS = ("fd", "kid", "prdc")
+MANIFOLD = ("precision", "recall", "density", "coverage")
 # Key of a score: its name in a table.
 NAMES = {
     "fd": "FD",
@@ -102,6 +103,12 @@ class PictureJudge:
         self._reference = _Sample("reference", reference, max_samples, seed)
         self._floor_set = None if floor_set is None else _Sample("floor_set", floor_set, None, seed)
         self._floors: dict[int, dict[str, float]] = {}
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the scores, but for the standard error of KID."""
+        shorts = [short for metric in self.metrics for short in (MANIFOLD if metric == "prdc" else (metric,))]
+        return [f"{short}_{self.extractor.slug}" for short in shorts]
 
     @cached_property
     def reference_features(self) -> torch.Tensor:

@@ -197,6 +197,14 @@ class GenkitTrainer(HubMixin, Trainer):
     def check_before_training(self) -> None:
         """Where a method checks its data and models, before anything is trained or written."""
 
+    def check_run(self, resume_from_checkpoint: str | bool | None = None, trial=None) -> str | None:
+        """All checks of [`~GenkitTrainer.train`], with its arguments; returns the checkpoint's folder, if there is one."""
+        checkpoint = self._find_checkpoint(resume_from_checkpoint)
+        if checkpoint is None and trial is None:
+            self._claim_output_dir()
+        self.check_before_training()
+        return checkpoint
+
     def run_identity(self) -> dict:
         """What makes a run the run that it is; its length and its bookkeeping do not."""
         config = self.model.config.to_diff_dict()
@@ -222,10 +230,7 @@ class GenkitTrainer(HubMixin, Trainer):
         Raises:
             `ValueError`: There is no whole checkpoint to resume from, or `output_dir` holds another run.
         """
-        checkpoint = self._find_checkpoint(resume_from_checkpoint)
-        if checkpoint is None and trial is None:
-            self._claim_output_dir()
-        self.check_before_training()
+        checkpoint = self.check_run(resume_from_checkpoint, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             for partial in Path(self.args.output_dir).glob("tmp-checkpoint-*"):

@@ -83,6 +83,7 @@ class GANMonitor(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.failure = None
+        self.trainer.check_cycle(state.max_steps)
 
     def on_train_end(self, args, state, control, **kwargs):
         self.trainer.model.generator.requires_grad_(True)

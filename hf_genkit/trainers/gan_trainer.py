@@ -105,20 +105,29 @@ class GANTrainer(PicturesMixin, GenkitTrainer):
         self.add_callback(self.monitor)
 
     def check_before_training(self) -> None:
-        cycle = self.args.n_critic + 1
-        if 0 < self.args.max_steps < cycle:
-            raise ValueError(
-                f"`max_steps` is {self.args.max_steps}, but one cycle of {self.args.n_critic} discriminator steps and a "
-                f"generator step takes {cycle}."
-            )
+        if self.args.max_steps > 0:
+            self.check_cycle(self.args.max_steps)
         classes = self.model.config.num_labels
-        if classes and isinstance(self.train_dataset, ArrayImageDataset):
-            low, high = int(self.train_dataset.labels.min()), int(self.train_dataset.labels.max())
-            if low < 0 or high >= classes:
-                found = "some images have no label" if low < 0 else f"there is a label {high}"
-                raise ValueError(f"The model takes the labels 0 to {classes - 1}, but {found} in the training data.")
+        for role, dataset in (("training", self.train_dataset), ("evaluation", self.eval_dataset)):
+            if classes and isinstance(dataset, ArrayImageDataset):
+                low, high = int(dataset.labels.min()), int(dataset.labels.max())
+                if low < 0 or high >= classes:
+                    found = "some images have no label" if low < 0 else f"there is a label {high}"
+                    raise ValueError(f"The model takes the labels 0 to {classes - 1}, but {found} in the {role} data.")
         self.model.generator.requires_grad_(True)
         self.model.discriminator.requires_grad_(True)
+
+    def check_cycle(self, steps: int) -> None:
+        """
+        Raises:
+            `ValueError`: So many steps are too few for each network to be trained once.
+        """
+        cycle = self.args.n_critic + 1
+        if steps < cycle:
+            raise ValueError(
+                f"The run takes {steps} steps, but one cycle of {self.args.n_critic} discriminator steps and a generator "
+                f"step takes {cycle}."
+            )
 
     # ---- Phases ----
 
@@ -201,7 +210,8 @@ class GANTrainer(PicturesMixin, GenkitTrainer):
         components = {"discriminator_loss": values / self.adversarial.num_terms, **self._scores(real, fake)}
         self.record({name: value.sum() / count for name, value in components.items()})
         if self.args.discriminator_augmentation == "ada":
-            self._real_signs.append(real.detach().sign().sum() / count)
+            level = fake if self.adversarial.boundary is None else self.adversarial.boundary
+            self._real_signs.append((real - level).detach().sign().sum() / count)
         if scale > 0:
             penalty = torch.zeros((), device=real.device)
             if self.args.r1_gamma > 0:
@@ -339,5 +349,6 @@ class GANTrainer(PicturesMixin, GenkitTrainer):
             f"The loss was '{self.args.loss_type}' with {self.args.n_critic} discriminator "
             f"step{'s' if self.args.n_critic > 1 else ''} for each step of the generator. Pictures come from the "
             f"moving average of the generator (decay {self.args.ema_decay:g})."
+            + (f" The run was stopped: {self.monitor.failure}" if self.monitor.failure else "")
         )
         return facts

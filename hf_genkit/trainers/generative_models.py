@@ -7,6 +7,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from ..arguments import DataArguments, GenerativeModelArguments, NewModelArguments, check_choice
 from ..data import ArrayImageDataset, ImageData
 from ..evaluation import FeatureExtractor, PictureJudge
+from ..evaluation.picture_judge import METRICS
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationTrainer
 from .generative_config import GenerativeConfig
@@ -88,15 +89,18 @@ def picture_judges(
         train, validation, test ([`~hf_genkit.data.ArrayImageDataset`]): The real pictures.
 
     Returns:
-        `tuple`: A judge against the validation pictures, which only gives the Frechet distance, and one against the
-        test pictures with all metrics and the training pictures' score as floor; two times `None` without one.
+        `tuple`: A judge against the validation pictures, which only gives the Frechet distance unless another metric
+        chooses the best model, and one against the test pictures with all metrics and the training pictures' score as
+        floor; two times `None` without one.
     """
     name, size = f"{Path(data_args.dataset_name).name} classifier", data_args.image_size
     extractor = feature_extractor(args, data, Path(config.output_dir, "runs", name), size, use_cpu=config.use_cpu)
     if extractor is None:
         return None, None
     extractor.model.to(config.device)
-    return PictureJudge(extractor, validation, metrics=["fd"]), PictureJudge(extractor, test, floor_set=train)
+    chosen_by_fd = (config.metric_for_best_model or "fd_").removeprefix("eval_").startswith(("fd_", "loss"))
+    metrics = ["fd"] if chosen_by_fd else METRICS
+    return PictureJudge(extractor, validation, metrics=metrics), PictureJudge(extractor, test, floor_set=train)
 
 
 def feature_extractor(

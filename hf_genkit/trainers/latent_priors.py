@@ -1,6 +1,6 @@
 """Priors fitted on a trained VAE's latents: what the decoder was trained on is not quite the standard normal."""
 
-from pathlib import Path
+import tempfile
 
 import torch
 from torch.utils.data import Dataset
@@ -80,8 +80,9 @@ def fit_second_stage(trainer, latents: torch.Tensor) -> None:
             bounded=False,
         )
     )
+    folder = tempfile.TemporaryDirectory()  # it saves nothing of its own
     args = VAETrainingConfig(
-        str(Path(trainer.args.output_dir, "runs", "second_stage")),
+        folder.name,
         max_steps=SECOND_STAGE_STEPS,
         per_device_train_batch_size=128,
         learning_rate=1e-3,
@@ -94,4 +95,5 @@ def fit_second_stage(trainer, latents: torch.Tensor) -> None:
     )
     second_trainer = type(trainer)(second, args, train_dataset=LatentDataset(latents.cpu()))
     show_one_line(second_trainer, "second stage").train()
+    folder.cleanup()
     model.set_second_stage(second_trainer.accelerator.unwrap_model(second_trainer.model).eval())

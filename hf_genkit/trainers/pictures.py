@@ -8,7 +8,9 @@ from types import MappingProxyType
 
 import torch
 from accelerate.utils import broadcast_object_list
+from transformers.trainer_utils import TrainOutput
 
+from ..arguments import check_choice
 from ..evaluation import METRIC_NAMES, PictureJudge, save_grid
 from ..hub import CardFacts, Result
 from .checkpointing import preserved_rng
@@ -97,6 +99,24 @@ class PicturesMixin:
             folder = Path(self.args.output_dir, "pictures")
             if self.draw_pictures(folder, f"step-{self.state.global_step:06d}-"):
                 self.draw_progress(folder)
+        return output
+
+    def train(self, *args, **kwargs) -> TrainOutput:
+        """
+        As [`GenkitTrainer.train`].
+
+        Raises:
+            `ValueError`: `metric_for_best_model` is none that the judge gives, or training has left weights that are no
+                numbers; nothing is saved then.
+        """
+        metric = (self.args.metric_for_best_model or "").removeprefix("eval_")
+        if self.judge is not None and metric.startswith(tuple(f"{short}_" for short in METRIC_NAMES)):
+            check_choice("metric_for_best_model", metric, self.judge.keys)
+        output = super().train(*args, **kwargs)
+        if not self.has_finite_weights():
+            raise ValueError(
+                "Training has left weights that are not finite: lower the learning rate, or clip gradients."
+            )
         return output
 
     def has_finite_weights(self) -> bool:

@@ -6,6 +6,9 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
 
+SHOWN = ("loss", "generator_loss", "discriminator_loss", "eval_loss", "eval_accuracy")
+
+
 def show_one_line(trainer: Trainer, name: str) -> Trainer:
     """
     Makes a trainer show its run as [`OneLineProgress`] instead of a bar and a line for each log.
@@ -49,7 +52,7 @@ class OneLineProgress(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if self.bar is not None:
-            self.values |= {name: logs[name] for name in ("loss", "eval_loss", "eval_accuracy") if name in logs}
+            self.values |= {name: logs[name] for name in SHOWN if name in logs}
             self.bar.set_postfix(self.values)
 
     def on_train_end(self, args, state, control, **kwargs):

@@ -268,13 +268,18 @@ class VAETrainer(PicturesMixin, GenkitTrainer):
             facts.image_call = facts.image_call or ("is_anomaly" if config.anomaly_threshold is not None else None)
             prior = "" if self.prior == "normal" else f', prior="{self.prior}"'
             facts.sample_call = facts.sample_call or f"sample(16{prior})"
-            facts.method = facts.method or self.method_sentence
+        facts.method = facts.method or self.method_sentence
         return facts
 
     @property
     def method_sentence(self) -> str:
         """What was minimised, in one sentence."""
         config = self.model.config
+        if not self.is_variational:
+            return (
+                f"Squared error plus {config.commitment_weight:g} times the commitment loss; a codebook of "
+                f"{config.codebook_size} codes follows the encodings as a moving average. It has no prior to sample from."
+            )
         data = "" if self.args.binarize == "none" else f" of images made black and white ({self.args.binarize})"
         return (
             f"The objective was '{config.objective}' with beta {config.beta:g} and the likelihood "

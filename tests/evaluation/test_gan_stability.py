@@ -301,5 +301,6 @@ def test_a_fresh_generator_has_not_collapsed():
         for step in (1, 2, 3)
     ]
     assert analyze_gan_stability(logs).verdict == "too_short"
+    assert "4% of the real pictures' diversity" in str(analyze_gan_stability(logs))
     long = [{**logs[0], "step": step} for step in range(20)]
     assert analyze_gan_stability(long).verdict == "mode_collapse"

@@ -106,6 +106,7 @@ def test_another_run_in_the_same_folder_is_refused(run, refusal):
         ("train_vae", ["--model_config", '{"conditional": true}'], "'conditional'"),
         ("train_vae", ["--latent_prior", "mixture", "--mixture_components", "999"], "only 320 training images"),
         ("train_vae", ["--streaming", "true"], "`streaming` is true"),
+        ("train_gan", ["--resume_from_checkpoint", "true"], "no whole checkpoint to resume from"),
         ("train_gan", ["--model_config", '{"num_labels": 10}'], 'set "conditional": true'),
         ("train_gan", ["--load_best_model_at_end", "true"], "set metric_for_best_model"),
         ("train_gan", ["--loss_type", "hinges"], "(did you mean 'hinge'?)"),
@@ -167,6 +168,28 @@ def test_images_of_many_sizes_without_a_likelihood_and_with_the_default_judge(tm
     runpy.run_path(str(script), run_name="__main__")
     assert "FD (data classifier)" in capsys.readouterr().out
     assert AutoModel.from_pretrained(tmp_path / "out").config.num_channels == 3
+
+
+def test_a_vq_vae_needs_no_judge_and_says_what_it_is(tmp_path, monkeypatch):
+    script, debug = REPOSITORY / "recipes" / "train_vae.py", REPOSITORY / "recipes" / "train_vae" / "debug.yaml"
+    config = '{"model_type": "genkit_vq_vae", "hidden_sizes": [8], "codebook_size": 16, "code_dim": 4}'
+    words = ["--model_config", config, "--max_steps", "4", "--output_dir", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [str(script), "--config", str(debug), *words])
+    runpy.run_path(str(script), run_name="__main__")
+    card = (tmp_path / "out" / "README.md").read_text()
+    check_model_card(card)
+    assert "nats" not in card
+    assert "no prior to sample from" in card
+
+
+def test_folders_without_classes_have_no_labels(refusal, tmp_path):
+    """datasets' imagefolder makes a label column of nothing for them."""
+    for split in ("train", "validation"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        for number in range(12):
+            Image.new("L", (8, 8), number).save(tmp_path / "data" / split / f"{number}.png")
+    words = ["--dataset_name", tmp_path / "data", "--output_dir", tmp_path / "out"]
+    assert "has no labels to train one" in refusal("train_vae", *words)
 
 
 @pytest.mark.parametrize("recipe", ["train_vae", "train_gan"])

@@ -3,6 +3,7 @@
 import logging
 import math
 
+import pytest
 import torch
 from transformers import TrainerCallback
 
@@ -36,6 +37,13 @@ def test_nan_stops_the_run_and_the_last_good_checkpoint_comes_back(tmp_path, cap
     saved = GANModel.from_pretrained(tmp_path / "checkpoint-4")
     assert all(torch.equal(a, b) for a, b in zip(saved.parameters(), trainer.model.parameters(), strict=True))
     assert "became nan" in caplog.text
+
+
+def test_a_run_that_fails_before_its_first_checkpoint_ends_with_an_error(tmp_path):
+    """Else weights that are no numbers would be saved and pushed with an ordinary card."""
+    with pytest.raises(ValueError, match="weights that are not finite"):
+        train(gan(), tmp_path, max_steps=8, learning_rate=1e30)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_nan_in_the_last_log_counts_too(tmp_path):

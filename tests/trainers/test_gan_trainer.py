@@ -218,6 +218,27 @@ def test_ada_raises_the_probability_while_the_discriminator_is_sure(tmp_path):
     assert trainer.model.augmentation_probability.item() == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize(("loss_type", "expected"), [("least_squares", 0.0), ("relativistic", 0.0), ("hinge", 0.4)])
+def test_ada_counts_a_picture_as_real_where_the_loss_does(tmp_path, loss_type, expected):
+    """Logits of 0.4 for real and 0.45 for generated pictures: sure of them for a boundary of 0 alone."""
+    trainer = trainer_for(
+        gan(), tmp_path, discriminator_augmentation="ada", ada_images=80, max_steps=3, loss_type=loss_type,
+        per_device_train_batch_size=16,
+    )  # fmt: skip
+    forward = trainer.model.forward
+
+    def fixed(*args, **kwargs):
+        outputs = forward(*args, **kwargs)
+        if outputs.real_logits is not None:
+            outputs.real_logits = outputs.real_logits * 0 + 0.4
+            outputs.fake_logits = outputs.fake_logits * 0 + 0.45
+        return outputs
+
+    trainer.model.forward = fixed
+    trainer.train()
+    assert trainer.model.augmentation_probability.item() == pytest.approx(expected)
+
+
 def test_the_moving_average_starts_fast_and_ends_slow(tmp_path):
     trainer = trainer_for(gan(), tmp_path, ema_decay=0.9)
     decays = []
@@ -316,8 +337,10 @@ def test_labels_that_the_model_can_not_take_are_refused_before_training(tmp_path
 
 
 def test_a_run_shorter_than_a_cycle_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"`max_steps` is 2, but one cycle of 2 discriminator steps .* takes 3"):
+    with pytest.raises(ValueError, match=r"takes 2 steps, but one cycle of 2 discriminator steps .* takes 3"):
         trainer_for(gan(), tmp_path, max_steps=2, n_critic=2).train()
+    with pytest.raises(ValueError, match=r"takes 3 steps, but one cycle of 9"):
+        trainer_for(gan(), tmp_path / "epochs", max_steps=-1, num_train_epochs=1, n_critic=9).train()
 
 
 def test_accuracies_are_those_of_the_losss_own_boundary(tmp_path):

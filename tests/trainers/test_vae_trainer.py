@@ -183,6 +183,18 @@ def test_pictures_are_drawn_at_evaluations_and_judged(tmp_path):
     assert "sample(16)" in card
 
 
+def test_a_metric_that_the_judge_does_not_give_is_refused_before_training(tmp_path):
+    judge = PictureJudge(
+        FeatureExtractor(tiny_model("vit"), name="tiny", size=8),
+        pictures(40, seed=2),
+        cache_dir=tmp_path,
+        metrics=["fd"],
+    )
+    trainer = trainer_for(vae(), tmp_path / "run", judge=judge, metric_for_best_model="fd_tiny")
+    with pytest.raises(ValueError, match=r"`metric_for_best_model` is 'fd_tiny'.*did you mean 'fd_tiny_8'"):
+        trainer.train()
+
+
 def test_pictures_do_not_change_the_run(tmp_path):
     options = {"eval_dataset": pictures(8), "eval_strategy": "steps", "eval_steps": 1, "max_steps": 3}
     drawn = train(vae(), tmp_path / "drawn", **options)
