@@ -5,7 +5,7 @@ from .comparison import ComparedModel, describe_difference, text_table
 from .curves import plot_curves
 from .efficiency import measure_efficiency
 from .features import FeatureExtractor
-from .gan_probes import detect_failure, gradient_norm, oscillation, sample_diversity, spectral_norms
+from .gan_probes import detect_failure, oscillation, sample_diversity, spectral_norms
 from .gan_stability import StabilityVerdict, analyze_gan_stability
 from .picture_judge import NAMES as METRIC_NAMES
 from .picture_judge import PictureJudge
@@ -30,7 +30,6 @@ __all__ = [
     "anomaly_threshold",
     "describe_difference",
     "detect_failure",
-    "gradient_norm",
     "mean_interval",
     "measure_efficiency",
     "oscillation",

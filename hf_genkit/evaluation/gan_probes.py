@@ -1,7 +1,7 @@
-"""What to measure while a GAN trains: diversity, spectral norms, gradient norms, oscillation, and signs of failure."""
+"""What to measure while a GAN trains: diversity, spectral norms, oscillation, and signs of failure."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -89,22 +89,6 @@ def _effective_weight(layer: nn.Module) -> torch.Tensor:
     for part, mode in training.items():
         part.training = mode
     return weight
-
-
-@torch.no_grad()
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> torch.Tensor:
-    """
-    Euclidean norm of all gradients together, in fp32, on their device and without waiting for it.
-
-    Args:
-        parameters (iterable of `torch.nn.Parameter`):
-            Parameters; those without a gradient don't count.
-
-    Returns:
-        `torch.Tensor`: A scalar; 0 if there is no gradient at all.
-    """
-    norms = [torch.linalg.vector_norm(p.grad, dtype=torch.float32) for p in parameters if p.grad is not None]
-    return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
 
 
 def oscillation(series: Sequence[float]) -> float:
