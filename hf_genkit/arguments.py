@@ -89,10 +89,9 @@ class GenkitParser(HfArgumentParser):
     program with that one sentence.
 
     Args:
-        dataclass_types (`type` or `Iterable[type]`):
-            The dataclasses to fill, from any number of modules.
-        kwargs (`dict[str, Any]`, *optional*):
-            Passed to `argparse.ArgumentParser`.
+        dataclass_types (`type` or `Iterable[type]`): The dataclasses to fill, from any number of modules.
+        default_config (`Path`, *optional*): The YAML file of a command line that names neither a config nor data.
+        kwargs (`dict[str, Any]`, *optional*): Passed to `argparse.ArgumentParser`.
 
     Example:
 
@@ -105,7 +104,8 @@ class GenkitParser(HfArgumentParser):
     ```
     """
 
-    def __init__(self, dataclass_types, **kwargs):
+    def __init__(self, dataclass_types, default_config: Path | None = None, **kwargs):
+        self.default_config = default_config
         kwargs = {"allow_abbrev": False, "usage": "%(prog)s [--config FILE.yaml] [--option value ...]", **kwargs}
         super().__init__(dataclass_types, **kwargs)
         self.add_argument("--config", metavar="FILE.yaml", help="YAML file with defaults for any of these options.")
@@ -121,6 +121,9 @@ class GenkitParser(HfArgumentParser):
             `tuple`: One instance of each dataclass, in the order they were given.
         """
         args = sys.argv[1:] if args is None else list(args)
+        names_data = any(word.startswith(("--config", "--dataset_name", "--dataset-name")) for word in args)
+        if self.default_config is not None and not names_data:
+            args = ["--config", str(self.default_config), *args]
         config_finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         config_finder.error = self.error
         config_finder.add_argument("--config")

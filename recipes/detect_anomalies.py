@@ -46,9 +46,8 @@ LIMITS = [
 
 def main(argv: list[str]) -> None:
     start, command = time.time(), ["recipes/detect_anomalies.py", *argv]
-    if not any(word.startswith(("--config", "--dataset_name", "--dataset-name")) for word in argv):
-        argv = ["--config", str(Path(__file__).with_suffix("") / "digits.yaml"), *argv]
-    parser = GenkitParser((AnomalyArguments, NewModelArguments, DataArguments, VAETrainingConfig))
+    default = Path(__file__).with_suffix("") / "digits.yaml"
+    parser = GenkitParser((AnomalyArguments, NewModelArguments, DataArguments, VAETrainingConfig), default)
     anomaly_args, model_args, data_args, args = parser.parse_args_into_dataclasses(argv)
     set_seed(args.seed)
     with PartialState().main_process_first():

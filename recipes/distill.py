@@ -29,9 +29,8 @@ from hf_genkit.trainers.progress import show_one_line
 
 def main(argv: list[str]) -> None:
     command = f"accelerate launch recipes/distill.py {shlex.join(argv)}".strip()
-    if not any(word.startswith(("--config", "--dataset_name", "--dataset-name")) for word in argv):
-        argv = ["--config", str(Path(__file__).with_suffix("") / "digits.yaml"), *argv]
-    parser = GenkitParser((TeacherStudentArguments, DataArguments, DistillationConfig))
+    default = Path(__file__).with_suffix("") / "digits.yaml"
+    parser = GenkitParser((TeacherStudentArguments, DataArguments, DistillationConfig), default)
     pair_args, data_args, args = parser.parse_args_into_dataclasses(argv)
     report = ComparisonReport(pair_args, data_args, args, command)
     set_seed(args.seed)

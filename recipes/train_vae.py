@@ -34,9 +34,8 @@ LIMITS = [
 
 def main(argv: list[str]) -> None:
     start, command = time.time(), ["recipes/train_vae.py", *argv]
-    if not any(word.startswith(("--config", "--dataset_name", "--dataset-name")) for word in argv):
-        argv = ["--config", str(Path(__file__).with_suffix("") / "digits.yaml"), *argv]
-    parser = GenkitParser((GenerativeModelArguments, DataArguments, VAETrainingConfig))
+    default = Path(__file__).with_suffix("") / "digits.yaml"
+    parser = GenkitParser((GenerativeModelArguments, DataArguments, VAETrainingConfig), default)
     model_args, data_args, args = parser.parse_args_into_dataclasses(argv)
     set_seed(args.seed)
     with PartialState().main_process_first():

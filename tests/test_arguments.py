@@ -275,6 +275,20 @@ def test_parsing_a_recipes_models_and_data_loads_nothing_heavy(tmp_path):
     assert "`max_length` is 0" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [([], 0.25), (["--max_length", "9"], 0.25), (["--dataset_name", "beans"], 0.1), (["--dataset-name=beans"], 0.1)],
+)
+def test_the_default_config_serves_a_command_line_without_config_and_data(tmp_path, words, expected):
+    """With other data its settings would be wrong, and beside another config they would be mixed."""
+    (tmp_path / "default.yaml").write_text("eval_fraction: 0.25")
+    (tmp_path / "other.yaml").write_text("max_length: 3")
+    parser = GenkitParser(DataArguments, tmp_path / "default.yaml")
+    assert parser.parse_args_into_dataclasses(words)[0].eval_fraction == expected
+    other = parser.parse_args_into_dataclasses(["--config", str(tmp_path / "other.yaml"), *words])[0]
+    assert other.eval_fraction == 0.1
+
+
 # ---- A recipe's terminal ----
 
 
