@@ -18,7 +18,11 @@ _MODULE_OF = {
     "DataArguments": "arguments",
     "GenerativeModelArguments": "arguments",
     "GenkitParser": "arguments",
+    "SamplingArguments": "arguments",
     "TeacherStudentArguments": "arguments",
+    "DiffusionConfig": "trainers.diffusion_config",
+    "DiffusionModelArguments": "arguments",
+    "DiffusionTrainer": "trainers.diffusion_trainer",
     "DistillationConfig": "trainers.distillation_config",
     "DistillationTrainer": "trainers.distillation_trainer",
     "GANConfig": "models.gan",
@@ -38,6 +42,9 @@ _MODULE_OF = {
 __all__ = [
     "AnomalyArguments",
     "DataArguments",
+    "DiffusionConfig",
+    "DiffusionModelArguments",
+    "DiffusionTrainer",
     "DistillationConfig",
     "DistillationTrainer",
     "GANConfig",
@@ -46,6 +53,7 @@ __all__ = [
     "GANTrainingConfig",
     "GenerativeModelArguments",
     "GenkitParser",
+    "SamplingArguments",
     "TeacherStudentArguments",
     "VAEConfig",
     "VAEModel",
@@ -62,8 +70,10 @@ if TYPE_CHECKING:
     from .arguments import (
         AnomalyArguments,
         DataArguments,
+        DiffusionModelArguments,
         GenerativeModelArguments,
         GenkitParser,
+        SamplingArguments,
         TeacherStudentArguments,
     )
     from .compress.layer_dropping import student_from_teacher
@@ -71,6 +81,8 @@ if TYPE_CHECKING:
     from .models.gan import GANConfig, GANModel
     from .models.vae import VAEConfig, VAEModel
     from .models.vq_vae import VQVAEConfig, VQVAEModel
+    from .trainers.diffusion_config import DiffusionConfig
+    from .trainers.diffusion_trainer import DiffusionTrainer
     from .trainers.distillation_config import DistillationConfig
     from .trainers.distillation_trainer import DistillationTrainer
     from .trainers.gan_config import GANTrainingConfig

@@ -5,7 +5,7 @@ import numpy as np
 from transformers import ViTImageProcessorPil
 
 from .classification import ClassificationData
-from .columns import UNLABELLED, AnyDataset, find_image_column, find_label_column, label_maps
+from .columns import UNLABELLED, AnyDataset, find_image_column, find_label_column, find_text_column, label_maps
 from .pixels import image_processor_for
 
 
@@ -89,6 +89,31 @@ class ImageData(ClassificationData):
         if image_size is None and (len(sizes) > 1 or sizes[0][0] != sizes[0][1]):
             raise ValueError(f"`image_size` is not given, and the images are not squares of one size: {sizes[:3]}.")
         return image_size or sizes[0][0]
+
+    def captions(self, split: datasets.Dataset, column: str | None = None, template: str = "{label}") -> list[str]:
+        """
+        A caption for each image of a split.
+
+        Args:
+            split (`datasets.Dataset`): One of the splits or part of one.
+            column (`str`, *optional*): The column that holds them.
+            template (`str`, *optional*, defaults to `"{label}"`):
+                Without a column: the caption, with `{label}` in place of the class's name; "" where there is no label.
+
+        Raises:
+            `ValueError`: There is no such column, or neither a column nor labels, or the data stream.
+        """
+        if self.is_streamed:
+            raise ValueError("Captions are turned into tokens before training, which data that stream don't allow.")
+        if column is not None:
+            return list(split.with_format(None)[find_text_column(split, column)][:])
+        if self.label_column is None:
+            raise ValueError(
+                f"The data set has no labels to make captions of: name one of its columns {list(split.features)} as "
+                "`caption_column`."
+            )
+        names = {UNLABELLED: ""} | {i: template.format(label=name) for i, name in self.id2label.items()}
+        return [names[label] for label in self._labels(split).tolist()]
 
     def processor(self, image_size: int | None = None) -> ViTImageProcessorPil:
         """The image processor of a model for these images: the values 0 to 255 become -1 to 1."""

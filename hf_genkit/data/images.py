@@ -33,13 +33,21 @@ class ArrayImageDataset(torch.utils.data.Dataset):
         labels (`np.ndarray`): Class indices of type `int64`, -100 where there is none, of shape `[N]`.
         augmentation (`Augmentation`, *optional*): Changes each batch that is fetched.
         seed (`int`, *optional*, defaults to 0): The seed of the augmentation.
+        extras (`dict[str, np.ndarray]`, *optional*):
+            More inputs of each image, by name, such as the tokens of its caption: arrays of length `N`.
 
     Raises:
         `ValueError`: If the types or shapes differ from the above, or the augmentation shifts images out of sight.
     """
 
     def __init__(
-        self, pixels: np.ndarray, labels: np.ndarray, *, augmentation: Augmentation | None = None, seed: int = 0
+        self,
+        pixels: np.ndarray,
+        labels: np.ndarray,
+        *,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        extras: dict[str, np.ndarray] | None = None,
     ):
         if pixels.dtype != np.uint8 or pixels.ndim != 4:
             raise ValueError(f"pixels must be uint8 of shape [N, C, H, W], got {pixels.dtype} {list(pixels.shape)}.")
@@ -49,8 +57,12 @@ class ArrayImageDataset(torch.utils.data.Dataset):
             )
         if augmentation is not None and augmentation.shift >= min(pixels.shape[2:]):
             raise ValueError(f"shift:{augmentation.shift} moves images of {pixels.shape[2:]} pixels out of sight.")
+        for name, values in (extras or {}).items():
+            if len(values) != len(pixels):
+                raise ValueError(f"extras must have a row for each of {len(pixels)} images, {name} has {len(values)}.")
         self.pixels = pixels
         self.labels = labels
+        self.extras = extras or {}
         self.augmentation = augmentation
         self.seed = seed
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -67,7 +79,7 @@ class ArrayImageDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict:
         inputs = self._fetch(np.array([range(len(self))[index]]))
-        return {"pixel_values": inputs["pixel_values"][0], "labels": int(inputs["labels"][0])}
+        return {name: value[0] for name, value in inputs.items()} | {"labels": int(inputs["labels"][0])}
 
     def __getitems__(self, indices: list[int]) -> list[Batch]:
         return [Batch(self._fetch(np.asarray(indices)))]
@@ -76,7 +88,9 @@ class ArrayImageDataset(torch.utils.data.Dataset):
         pixels = self.pixels[indices]
         if self.augmentation is not None:
             pixels = self.augmentation(pixels, seed=self.seed, epoch=int(self._epoch), indices=indices)
-        return {"pixel_values": torch.from_numpy(pixels), "labels": torch.from_numpy(self.labels[indices])}
+        arrays = {"pixel_values": pixels, "labels": self.labels[indices]}
+        arrays |= {name: values[indices] for name, values in self.extras.items()}
+        return {name: torch.from_numpy(values) for name, values in arrays.items()}
 
     def __getstate__(self) -> dict:
         if isinstance(self.pixels, np.memmap) and isinstance(self.pixels.base, mmap.mmap):

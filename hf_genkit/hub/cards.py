@@ -114,9 +114,13 @@ class CardFacts:
         example_text (`str`, defaults to `"This is an example."`): The text of a text task's usage snippet.
         image_mode (`str`, defaults to `"RGB"`): PIL's mode of the model's images, `"L"` for grey.
         image_size (`tuple[int, int]`, defaults to `(224, 224)`): Width and height of the usage snippet's image.
-        sample_call (`str`, *optional*): The method that makes pictures, such as `"sample(16)"`, for the usage snippet.
+        sample_call (`str`, *optional*):
+            For the usage snippet: the method that makes pictures, such as `"sample(16)"`, or the arguments with which a
+            pipeline of diffusers is called.
         image_call (`str`, *optional*): The method that reads a batch of images, such as `"is_anomaly"`, for the same.
         custom_code (`bool`, defaults to `False`): Whether the model's class travels with it as a `.py` file.
+        pipeline_class (`str`, defaults to `"diffusers.DiffusionPipeline"`): What loads a pipeline of diffusers.
+        adapter_base (`str`, *optional*): The pipeline that an adapter belongs to, by its Hub id or its folder's name.
     """
 
     model_name: str
@@ -148,6 +152,8 @@ class CardFacts:
     sample_call: str | None = None
     image_call: str | None = None
     custom_code: bool = False
+    pipeline_class: str = "diffusers.DiffusionPipeline"
+    adapter_base: str | None = None
 
 
 def hub_id(name: str | None) -> str | None:
@@ -180,8 +186,8 @@ def render_model_card(facts: CardFacts) -> str:
     Raises:
         `ValueError`: if there is no usage snippet for `facts.task`.
     """
-    tasks = sorted(path.stem.removeprefix("usage_") for path in TEMPLATES.glob("usage_*"))
-    if facts.task not in tasks:
+    tasks = sorted(path.stem.removeprefix("usage_") for path in TEMPLATES.glob("usage_*-*"))
+    if facts.library_name != "diffusers" and facts.task not in tasks:
         raise ValueError(f"No model card can be written for the task {facts.task!r}; known are {', '.join(tasks)}.")
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
@@ -189,7 +195,8 @@ def render_model_card(facts: CardFacts) -> str:
     environment.filters.update(linked=_linked, number=_number, quoted=_quoted, table=_table)
     options = f', revision="{facts.revision}"' if facts.revision is not None else ""
     options += ", trust_remote_code=True" if facts.custom_code else ""
-    usage = environment.get_template(f"usage_{facts.task}.jinja").render(
+    snippet = "diffusers" if facts.library_name == "diffusers" else facts.task
+    usage = environment.get_template(f"usage_{snippet}.jinja").render(
         facts=facts, model_id=facts.repo_id or ".", options=options
     )
     usage = usage.rstrip()

@@ -1,5 +1,6 @@
 """Checking before training that a push will work, choosing what may leave an output folder, and pushing it."""
 
+import json
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -40,7 +41,9 @@ RUN_STATE = (
     "scheduler*",
     "rng_state*",
     "scaler*",
+    "training_weights*",
 )
+PIPELINE_INDEX = "model_index.json"
 
 
 def check_push_access(repo_id: str, token: str | None = None) -> str:
@@ -86,10 +89,18 @@ def check_push_access(repo_id: str, token: str | None = None) -> str:
 def shareable_files(folder: str | Path) -> list[str]:
     """
     The names of the files in an output folder that may be uploaded: weights in safetensors, configuration, tokenizer
-    and processor files, the model's own `.py` files, card, pictures, results and YAML. Sub-folders (checkpoints,
-    caches, logs), the state of the run, hidden files and everything that unpickles stay.
+    and processor files, the model's own `.py` files, card, pictures, results and YAML, and the same of the sub-folders
+    that a pipeline of diffusers names as its components. Other sub-folders (checkpoints, caches, logs), the state of
+    the run, hidden files and everything that unpickles stay.
     """
-    return sorted(path.name for path in Path(folder).iterdir() if path.is_file() and _is_shareable(path.name))
+    folder = Path(folder)
+    names = [path.name for path in folder.iterdir() if path.is_file() and _is_shareable(path.name)]
+    index = folder / PIPELINE_INDEX
+    components = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+    for component in components:
+        files = (folder / component).iterdir() if (folder / component).is_dir() else []
+        names += [f"{component}/{path.name}" for path in files if _has_shareable_format(path.name)]
+    return sorted(names)
 
 
 def push_folder(
@@ -211,8 +222,11 @@ def _may_replace_card(repo_id: str, sha: str, api: HfApi) -> bool:
 
 
 def _is_shareable(name: str) -> bool:
-    hidden_or_state = name.startswith(".") or any(fnmatch(name, pattern) for pattern in RUN_STATE)
-    return PurePosixPath(name).suffix in SHAREABLE_SUFFIXES and not hidden_or_state
+    return _has_shareable_format(name) and not any(fnmatch(name, pattern) for pattern in RUN_STATE)
+
+
+def _has_shareable_format(name: str) -> bool:
+    return PurePosixPath(name).suffix in SHAREABLE_SUFFIXES and not name.startswith(".")
 
 
 def _check_repo_id(repo_id: str) -> None:

@@ -2,6 +2,9 @@
 
 from .anomaly_detection import anomaly_pictures, anomaly_results, check_anomaly_score, judge_anomalies
 from .checkpointing import last_whole_checkpoint
+from .diffusion_config import DiffusionConfig
+from .diffusion_models import diffusion_components, with_captions
+from .diffusion_trainer import DiffusionTrainer
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationTrainer
 from .gan_config import GANTrainingConfig
@@ -15,6 +18,8 @@ from .vae_trainer import VAETrainer
 
 __all__ = [
     "ComparisonReport",
+    "DiffusionConfig",
+    "DiffusionTrainer",
     "DistillationConfig",
     "DistillationTrainer",
     "GANTrainer",
@@ -24,9 +29,11 @@ __all__ = [
     "anomaly_pictures",
     "anomaly_results",
     "check_anomaly_score",
+    "diffusion_components",
     "finish_run",
     "generative_model",
     "judge_anomalies",
     "last_whole_checkpoint",
     "picture_judges",
+    "with_captions",
 ]

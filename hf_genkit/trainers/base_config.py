@@ -52,10 +52,13 @@ class GenkitConfig(TrainingArguments):
 
 # Fields of our configs that don't change which weights come out.
 BOOKKEEPING_FIELDS = {
-    "likelihood_samples",
+    "guidance_scale",
     "license",
+    "likelihood_samples",
+    "num_inference_steps",
     "num_judged_pictures",
     "num_sample_pictures",
+    "sampler",
     "teacher_cache",
     "trust_remote_code",
 }

@@ -11,7 +11,7 @@ from accelerate.utils import broadcast_object_list
 from transformers.trainer_utils import TrainOutput
 
 from ..arguments import check_choice
-from ..evaluation import METRIC_NAMES, PictureJudge, save_grid
+from ..evaluation import METRIC_NAMES, PictureJudge, plot_curves, save_grid
 from ..hub import CardFacts, Result
 from .checkpointing import preserved_rng
 from .inputs import with_float_pixels
@@ -23,6 +23,9 @@ GENERATION_BATCH = 250
 
 CAPTIONS = {
     "samples": "Samples",
+    "noising": "Noising: images of the evaluation set at eight noise levels",
+    "denoising": "Denoising: eight moments of drawing a picture",
+    "super_resolution": "From above: the small image, enlarged bicubically, enlarged by the model, the original",
     "reconstructions": "Images of the evaluation set (above) and their reconstructions (below)",
     "interpolation": "From the left image to the right one through latent space",
     "curves": "The losses in training and on the evaluation set",
@@ -37,8 +40,7 @@ class PicturesMixin:
     """
     The pictures of a generative trainer; expects to stand before [`GenkitTrainer`] among the bases.
 
-    A method defines [`~PicturesMixin.generate_pictures`], [`~PicturesMixin.picture_rows`] and
-    [`~PicturesMixin.draw_progress`]. At each evaluation the grids go to `pictures/step-N-<name>.png` of the output
+    A method defines [`~PicturesMixin.generate_pictures`] and [`~PicturesMixin.picture_rows`]. At each evaluation the grids go to `pictures/step-N-<name>.png` of the output
     folder, the curves beside them, and the judge's metrics into the log, where `metric_for_best_model` finds them. The
     card shows the last of each.
     """
@@ -75,7 +77,7 @@ class PicturesMixin:
 
     def draw_progress(self, folder: Path) -> dict[str, Path]:
         """
-        Draws what was logged so far.
+        Draws what was logged so far: the losses, where a method has nothing better.
 
         Args:
             folder (`Path`): Where to; it is there.
@@ -83,7 +85,9 @@ class PicturesMixin:
         Returns:
             `dict[str, Path]`: A key of `CAPTIONS` to the file; empty if there is too little to draw.
         """
-        raise NotImplementedError
+        path = folder / "curves.png"
+        plot_curves({"loss": [self.state.log_history]}, path, metric="eval_loss", x="step")
+        return {"curves": path}
 
     def pixel_values(self, inputs) -> torch.Tensor:
         """A batch's images in [-1, 1], on the trainer's device: `float32` of shape `[batch, channels, height, width]`."""

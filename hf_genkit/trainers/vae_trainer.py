@@ -1,13 +1,12 @@
 """Training of variational autoencoders, plain and vector-quantised."""
 
 from collections.abc import Callable, Mapping, Sized
-from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from ..evaluation import PictureJudge, plot_curves
+from ..evaluation import PictureJudge
 from ..hub import CardFacts
 from ..models.vae import VAEModel
 from ..models.vq_vae import VQVAEModel
@@ -250,11 +249,6 @@ class VAETrainer(PicturesMixin, GenkitTrainer):
         grids["reconstructions"] = torch.stack([images, model.reconstruct(images)])
         grids["interpolation"] = model.interpolate(images[: len(others)], others, steps=columns)
         return grids
-
-    def draw_progress(self, folder: Path) -> dict[str, Path]:
-        path = folder / "curves.png"
-        plot_curves({type(self.model).__name__: [self.state.log_history]}, path, metric="eval_loss", x="step")
-        return {"curves": path}
 
     def card_facts(self) -> CardFacts:
         facts = super().card_facts()

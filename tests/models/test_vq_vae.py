@@ -149,6 +149,7 @@ models, batches = torch.load(sys.argv[1], weights_only=False)
 rank = distributed.get_rank()
 perplexity = [model.train()(batch[rank::2]).perplexity for model in models for batch in batches]
 torch.save(([model.codebook.state_dict() for model in models], perplexity), f"{sys.argv[2]}/{rank}.pt")
+distributed.barrier()  # a process that leaves early may abort the other one's last exchange
 distributed.destroy_process_group()
 """
 

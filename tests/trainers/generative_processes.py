@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 
 import torch
+from diffusers import UNet2DModel
 
 from hf_genkit.evaluation import FeatureExtractor, PictureJudge
 
 from .test_exactness import GradientRecorder
 from .tiny import tiny_model
+from .tiny_diffusion import diffusion_trainer, unet
 from .tiny_generative import gan, pictures, trainer_for, vae, vq_vae
 
 
@@ -26,7 +28,15 @@ RUNS = {
         gan,
         {"loss_type": "wgan_gp", "n_critic": 2, "max_steps": 4, "discriminator_augmentation": "ada", "optim": "sgd"},
     ),
+    "diffusion": (
+        lambda: unet(num_class_embeds=5),
+        {"prediction_type": "v", "weighting": "min_snr", "condition_dropout": 0.5, "max_steps": 4},
+    ),
 }
+
+
+def make_trainer(model, folder: Path, **options):
+    return (diffusion_trainer if isinstance(model, UNet2DModel) else trainer_for)(model, folder, **options)
 
 
 def flat(model) -> torch.Tensor:
@@ -37,7 +47,7 @@ def main(out: Path, world: int) -> None:
     found = {"weights": {}, "gradients": {}, "equal": {}, "logs": {}}
     for name, (build, options) in RUNS.items():
         recorder = GradientRecorder()
-        trainer = trainer_for(
+        trainer = make_trainer(
             build(), out / name, per_device_train_batch_size=GLOBAL_BATCH // world, callbacks=[recorder],
             **{"ada_images": 100, **options} if "gan" in name else options,
         )  # fmt: skip
@@ -47,7 +57,15 @@ def main(out: Path, world: int) -> None:
         found["weights"][name] = own.tolist()
         found["gradients"][name] = recorder.gradient.tolist()
         found["equal"][name] = all(torch.equal(everyone[0], other) for other in everyone)
-        keys = ("reconstruction_loss", "kl_loss", "discriminator_loss", "generator_loss", "penalty", "real_accuracy")
+        keys = (
+            "reconstruction_loss",
+            "kl_loss",
+            "discriminator_loss",
+            "generator_loss",
+            "penalty",
+            "real_accuracy",
+            "mse",
+        )
         logs = [log for log in trainer.state.log_history if "train_runtime" not in log]
         found["logs"][name] = [[log.get(key, 0.0) for key in keys] for log in logs]
     found["world"] = trainer.args.world_size
@@ -63,10 +81,12 @@ def main(out: Path, world: int) -> None:
     extractor = FeatureExtractor(tiny_model("vit").eval(), name="tiny", size=8)
     judge = PictureJudge(extractor, pictures(40, seed=2), cache_dir=out / "features", metrics=["fd"])
     options = {"judge": judge, "eval_dataset": pictures(9, seed=1), "per_device_eval_batch_size": 2}
-    for name, build in (("vae", vae), ("gan", gan)):
-        trainer = trainer_for(build(), out / f"{name}-eval", num_judged_pictures=11, **options)
+    for name, build in (("vae", vae), ("gan", gan), ("diffusion", unet)):
+        trainer = make_trainer(build(), out / f"{name}-eval", num_judged_pictures=11, **options)
         metrics = trainer.evaluate()
-        found[f"{name}_metrics"] = {key: v for key, v in metrics.items() if key.endswith(("_loss", "_8", "_gap"))}
+        found[f"{name}_metrics"] = {
+            key: v for key, v in metrics.items() if key.endswith(("_loss", "_mse", "_8", "_gap"))
+        }
     trainer = trainer_for(vae(), out / "encode", **options)
     found["means"] = trainer.encode(pictures(9, seed=1))[0].tolist()
     found["scores"] = trainer.anomaly_scores(pictures(9, seed=1), "elbo").tolist()

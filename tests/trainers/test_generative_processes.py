@@ -1,4 +1,4 @@
-"""Two real gloo processes must train VAEs and GANs as one does: noise by rank, or buffers that drift, would show."""
+"""Two real gloo processes must train generative models as one does: noise by rank, or buffers that drift, would show."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_a_codebook_is_the_same_on_both_processes(runs):
     assert runs[1]["equal"]["vq_vae"]
 
 
-@pytest.mark.parametrize("name", ["vae_metrics", "gan_metrics"])
+@pytest.mark.parametrize("name", ["vae_metrics", "gan_metrics", "diffusion_metrics"])
 def test_evaluation_and_scores_of_pictures_are_those_of_one_process(runs, name):
     one, two = runs
     assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-5)

@@ -1,192 +1,9 @@
-"""Command lines, YAML files and terminals of recipes, and the argument dataclasses that recipes share."""
+"""The argument dataclasses that recipes share."""
 
-import argparse
-import dataclasses
-import difflib
-import json
-import re
-import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
-from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
-from transformers.hf_argparser import HfArgumentParser
-from transformers.utils.logging import disable_progress_bar
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """Returns " (did you mean 'x'?)" for the known word closest to `word`, or an empty string."""
-    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f" (did you mean '{matches[0]}'?)" if matches else ""
-
-
-def check_range(owner: Any, name: str, low: float, high: float = float("inf"), *, above: bool = False) -> None:
-    """
-    Raises a `ValueError` that names the value and the range unless `low <= owner.name <= high`.
-
-    Args:
-        owner (`Any`): The dataclass instance that holds the value; a value of `None` passes.
-        name (`str`): The field to check.
-        low (`float`): The smallest value allowed.
-        high (`float`, *optional*, defaults to infinity): The largest value allowed.
-        above (`bool`, *optional*, defaults to `False`): Whether `low` itself is refused.
-    """
-    value = getattr(owner, name)
-    if value is None or (low < value <= high if above else low <= value <= high):
-        return
-    allowed = f"above {low}" if above else f"at least {low}"
-    if high != float("inf"):
-        allowed += f" and at most {high}"
-    raise ValueError(f"`{name}` is {value}, but it must be {allowed}.")
-
-
-def check_choice(name: str, value: str, allowed: list[str]) -> None:
-    """Raises a `ValueError` that names `value` and what is allowed unless it is one of `allowed`."""
-    if value not in allowed:
-        names = ", ".join(allowed) if len(allowed) <= 20 else f"{len(allowed)} known names"
-        raise ValueError(f"`{name}` is '{value}', but it must be one of {names}{nearest(value, allowed)}.")
-
-
-def parse_json(name: str, text: str) -> dict:
-    """A JSON object given as an option's text; a `ValueError` names the option if it is none."""
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        raise ValueError(f"`{name}` is '{text}', but it must be a JSON object such as '{{\"key\": 1}}'.")
-    return value
-
-
-class PlainLoader(yaml.SafeLoader):
-    """Reads plain words as YAML 1.2 does: `5e-4` is a number, `off` and `no` are words and not booleans."""
-
-
-PlainLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-PlainLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(true|false)$", re.IGNORECASE), list("tTfF"))
-PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
-
-
-class GenkitParser(HfArgumentParser):
-    """
-    Reads dataclasses from the command line and, with `--config FILE.yaml`, from a YAML file.
-
-    The YAML gives defaults and the command line wins. YAML values take the same road as the command line's, so types
-    and choices are checked alike (`5e-4` is a number in both); null leaves an option at its default. An unknown key is
-    an error that names the nearest known one, abbreviations are off, and a value that a dataclass refuses ends the
-    program with that one sentence.
-
-    Args:
-        dataclass_types (`type` or `Iterable[type]`): The dataclasses to fill, from any number of modules.
-        default_config (`Path`, *optional*): The YAML file of a command line that names neither a config nor data.
-        kwargs (`dict[str, Any]`, *optional*): Passed to `argparse.ArgumentParser`.
-
-    Example:
-
-    ```python
-    >>> from hf_genkit import DistillationConfig, GenkitParser
-    >>> parser = GenkitParser(DistillationConfig)
-    >>> (config,) = parser.parse_args_into_dataclasses(["--alpha", "0.9"])
-    >>> config.alpha
-    0.9
-    ```
-    """
-
-    def __init__(self, dataclass_types, default_config: Path | None = None, **kwargs):
-        self.default_config = default_config
-        kwargs = {"allow_abbrev": False, "usage": "%(prog)s [--config FILE.yaml] [--option value ...]", **kwargs}
-        super().__init__(dataclass_types, **kwargs)
-        self.add_argument("--config", metavar="FILE.yaml", help="YAML file with defaults for any of these options.")
-
-    def parse_args_into_dataclasses(self, args: list[str] | None = None) -> tuple:
-        """
-        Parses a command line.
-
-        Args:
-            args (`list[str]`, *optional*, defaults to `sys.argv[1:]`): The words of the command line.
-
-        Returns:
-            `tuple`: One instance of each dataclass, in the order they were given.
-        """
-        args = sys.argv[1:] if args is None else list(args)
-        names_data = any(word.startswith(("--config", "--dataset_name", "--dataset-name")) for word in args)
-        if self.default_config is not None and not names_data:
-            args = ["--config", str(self.default_config), *args]
-        config_finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        config_finder.error = self.error
-        config_finder.add_argument("--config")
-        config_file = config_finder.parse_known_args(args)[0].config
-        words_from_yaml = [] if config_file is None else self._words_from_yaml(config_file)
-        namespace, unknown = self.parse_known_args(words_from_yaml + args)
-        if unknown:
-            word = next((word for word in unknown if word.startswith("-")), unknown[0]).split("=")[0]
-            options = [option for action in self._actions for option in action.option_strings]
-            self.error(f"unknown option '{word}'{nearest(word, options)}.")
-        values = vars(namespace)
-        instances = []
-        for cls in self.dataclass_types:
-            names = [f.name for f in dataclasses.fields(cls) if f.init]
-            try:
-                instances.append(cls(**{name: values[name] for name in names}))
-            except ValueError as error:
-                self.error(str(error))
-        return tuple(instances)
-
-    def error(self, message: str):
-        """Ends the program with one sentence: the usage line of a hundred options would hide it."""
-        self.exit(2, f"{self.prog}: error: {message}\n")
-
-    def _words_from_yaml(self, path: str) -> list[str]:
-        """The YAML file as the words of a command line."""
-        if not Path(path).is_file():
-            self.error(f"the config file '{path}' does not exist.")
-        try:
-            values = yaml.load(Path(path).read_text(encoding="utf-8"), PlainLoader)
-        except yaml.YAMLError as error:
-            self.error(f"the config file '{path}' is not valid YAML: {' '.join(str(error).split())}.")
-        if not isinstance(values, dict):
-            self.error(f"the config file '{path}' must hold 'key: value' lines, not a {type(values).__name__}.")
-        known = [action.dest for action in self._actions if action.dest not in ("help", "config")]
-        words = []
-        for key, value in values.items():
-            if key not in known:
-                self.error(f"unknown key '{key}' in '{path}'{nearest(str(key), known)}.")
-            if isinstance(value, list):
-                words += [f"--{key}", *map(str, value)]
-            elif value is not None:
-                words.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
-        return words
-
-
-@contextmanager
-def recipe_terminal() -> Iterator[None]:
-    """
-    Keeps a recipe's terminal readable: only downloads have bars of their own, and an error that hf_genkit, a file or
-    the network raised ends the program with its sentence and the exit status 1. Other errors keep their traceback.
-    """
-    shows_downloads = not are_progress_bars_disabled()
-    disable_progress_bar()
-    if shows_downloads:
-        enable_progress_bars()
-    try:
-        yield
-    except (ImportError, OSError, ValueError) as error:
-        raised_in, _ = list(traceback.walk_tb(error.__traceback__))[-1]
-        if not isinstance(error, OSError) and not raised_in.f_globals["__name__"].startswith("hf_genkit."):
-            raise
-        sys.exit(f"error: {error}")
+from .checks import check_choice, check_range, parse_json
 
 
 @dataclass
@@ -398,3 +215,114 @@ class TeacherStudentArguments:
             raise ValueError("`teacher_epochs` is 0, but a teacher built from `teacher_config` has to be trained.")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"`seeds` is {self.seeds}, but it must hold one or more different numbers from 0 on.")
+
+
+@dataclass
+class DiffusionModelArguments(GenerativeModelArguments):
+    """Which diffusion model a recipe trains, on what conditions, and which vision model judges its images."""
+
+    model_config: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Config of a new network, as JSON with what differs from the defaults, such as "
+            '\'{"block_out_channels": [32, 64, 64]}\' or \'{"_class_name": "DiTTransformer2DModel"}\'; size and channels '
+            "come from the data, and with '\"conditional\": true' its classes."
+        },
+    )
+    vae_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Learn the latents of this AutoencoderKL or genkit_vae: Hub id or local folder."},
+    )
+    text_encoder_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Read captions with this frozen text encoder (CLIP, T5): Hub id or local folder."},
+    )
+    text_encoder_config: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Read captions with a small CLIP text encoder that is trained along, as JSON with what differs, such as "
+            "'{\"hidden_size\": 64}'; {} for the defaults."
+        },
+    )
+    caption_column: str | None = field(default=None, metadata={"help": "Column of the captions."})
+    caption_template: str = field(
+        default="a picture of a {label}",
+        metadata={"help": "Caption of an image where there is no such column: {label} is the name of its class."},
+    )
+    lora_rank: int = field(
+        default=0,
+        metadata={"help": "Above 0: train an adapter of this rank on model_name_or_path, and save it alone."},
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if isinstance(self.text_encoder_config, str):
+            given = self.text_encoder_config
+            self.text_encoder_config = None if given == "null" else parse_json("text_encoder_config", given)
+        if self.text_encoder_config is not None and self.text_encoder_name_or_path is not None:
+            raise ValueError("Both `text_encoder_name_or_path` and `text_encoder_config` are given: choose one.")
+        if self.caption_column is None and "{label}" not in self.caption_template:
+            raise ValueError(f"`caption_template` is '{self.caption_template}', but it must contain {{label}}.")
+        check_range(self, "lora_rank", 0)
+        if self.lora_rank > 0 and self.model_name_or_path is None:
+            raise ValueError(f"`lora_rank` is {self.lora_rank}, but there is no `model_name_or_path` to adapt.")
+
+    @property
+    def has_captions(self) -> bool:
+        """Whether a new text encoder is asked for."""
+        return self.text_encoder_name_or_path is not None or self.text_encoder_config is not None
+
+
+@dataclass
+class SamplingArguments:
+    """Which pictures a model draws, and how."""
+
+    model_name_or_path: str = field(
+        metadata={"help": "Diffusion pipeline, genkit_vae or genkit_gan(_generator): Hub id or local folder."}
+    )
+    output_dir: str = field(default="outputs/samples", metadata={"help": "Where the pictures go."})
+    num_images: int = field(default=16, metadata={"help": "How many pictures to draw."})
+    class_labels: list[str] = field(
+        default_factory=list, metadata={"help": "Classes to draw, by name or index; they take turns."}
+    )
+    prompts: list[str] = field(default_factory=list, metadata={"help": "Captions to draw; they take turns."})
+    sampler: str | None = field(
+        default=None, metadata={"help": "ddpm, ddim, dpm++, unipc or euler; default: the pipeline's own."}
+    )
+    num_inference_steps: int = field(default=50, metadata={"help": "Steps of a diffusion pipeline."})
+    guidance_scale: float = field(
+        default=2.0, metadata={"help": "How far to follow classes and captions; 1 for plain."}
+    )
+    seed: int = field(default=0, metadata={"help": "Picture i is drawn with seed + i, whatever the batch."})
+    batch_size: int = field(default=16, metadata={"help": "Pictures at a time."})
+    init_image: str | None = field(
+        default=None, metadata={"help": "Image file to start from: to change, to mend with a mask, or to enlarge."}
+    )
+    mask_image: str | None = field(default=None, metadata={"help": "Image file, white where to paint anew."})
+    strength: float = field(default=0.5, metadata={"help": "How much init_image changes without a mask, up to 1."})
+    dtype: str = field(default="float32", metadata={"help": "float32, or bfloat16 for the network alone."})
+    channels_last: bool = field(default=False, metadata={"help": "Store pictures channels last: often faster."})
+    compile: bool = field(default=False, metadata={"help": "Compile the network: pays for many pictures."})
+    adapter: str | None = field(default=None, metadata={"help": "LoRA adapter to merge: Hub id or local folder."})
+
+    def __post_init__(self):
+        check_choice("dtype", self.dtype, ["float32", "bfloat16"])
+        for name in ("num_images", "num_inference_steps", "batch_size"):
+            check_range(self, name, 1)
+        check_range(self, "guidance_scale", 0)
+        check_range(self, "strength", 0, 1, above=True)
+        if self.class_labels and self.prompts:
+            raise ValueError("Both `class_labels` and `prompts` are given: a model draws by one of them.")
+        if self.mask_image is not None and self.init_image is None:
+            raise ValueError("`mask_image` is given, but there is no `init_image` that it masks.")
+        for name in ("init_image", "mask_image"):
+            path = getattr(self, name)
+            if path is not None and not Path(path).is_file():
+                raise ValueError(f"`{name}` is '{path}', but there is no such file.")
+
+    @property
+    def task(self) -> str | None:
+        """What a pipeline shall do, where that is another thing than it was saved for."""
+        if self.mask_image is not None:
+            return "inpainting"
+        return None if self.init_image is None else "image-to-image"
