@@ -44,8 +44,8 @@ def main(argv: list[str]) -> None:
         size = data_args.image_size
         parts = diffusion_components(model_args, data, args, size)
         if model_args.lora_rank > 0:
-            base = model_args.model_name_or_path
-            parts["model"] = add_lora(parts["model"], rank=model_args.lora_rank, base=base)
+            base = {"base": model_args.model_name_or_path, "revision": model_args.model_revision}
+            parts["model"] = add_lora(parts["model"], rank=model_args.lora_rank, **base)
         train = data.pictures(data.splits["train"], size, augmentation=data_args.augmentation, seed=args.seed)
         validation, test = data.pictures(data.evaluation_split, size), data.pictures(data.test_split, size)
         text = (data, data.splits["train"], model_args, parts.get("tokenizer"))
@@ -61,8 +61,8 @@ def main(argv: list[str]) -> None:
     trainer.judge, test_judge = picture_judges(model_args, data_args, data, args, train, validation, test)
     show_one_line(trainer, "diffusion model").train(args.resume_from_checkpoint)
 
-    trainer.judge = test_judge
-    metrics = trainer.evaluate(test, metric_key_prefix="test")
+    trainer.judge, trainer.eval_dataset = test_judge, test  # whose images are enlarged, too
+    metrics = trainer.evaluate(metric_key_prefix="test")
     results = [Result("loss", metrics["test_loss"], name="Loss")]
     if args.super_resolution_factor > 1:
         metrics |= trainer.super_resolution_psnr(min(len(test), args.num_judged_pictures))

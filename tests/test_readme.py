@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from transformers import BertConfig, BertForSequenceClassification
 
 from hf_genkit.losses import DISTILLATION_LOSSES
+from hf_genkit.losses.diffusion import PREDICTIONS, WEIGHTINGS
 from hf_genkit.losses.gan import GAN_LOSSES
+from hf_genkit.pipelines import SAMPLERS
 from hf_genkit.trainers.distillation_config import loss_knobs
+from hf_genkit.trainers.noise_levels import NOISE_SCHEDULES
 
+from .trainers.tiny_diffusion import diffusion_trainer, unet
 from .trainers.tiny_generative import pictures
 
 
@@ -79,6 +84,22 @@ def test_the_example_of_a_vae_runs(tmp_path, monkeypatch):
     assert names["pictures"].shape == (16, 1, 8, 8)
 
 
+def test_the_examples_of_diffusion_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"images": pictures()}
+    example = block("python", containing="UNet2DModel").replace("max_steps=2000", "max_steps=2")
+    exec(example.replace("num_inference_steps=25", "num_inference_steps=2"), names)
+    assert names["pictures"][0].size == (8, 8)
+
+    trainer = diffusion_trainer(
+        unet(num_class_embeds=5), "outputs/ddpm-digits", id2label=dict(enumerate("0123")), max_steps=1
+    )
+    trainer.save_model()
+    images = {"image": Image.new("L", (8, 8), 50), "mask_image": Image.new("L", (8, 8), 255)}
+    exec(block("python", containing="InpaintingPipeline").replace("seed=0", "seed=0, num_inference_steps=2"), images)
+    assert images["mended"].size == (8, 8)
+
+
 def test_the_example_of_the_analysis_says_that_the_discriminator_is_ahead(capsys):
     exec(block("python", containing="analyze_gan_stability"), {})
     assert "discriminator ahead" in capsys.readouterr().out
@@ -87,6 +108,20 @@ def test_the_example_of_the_analysis_says_that_the_discriminator_is_ahead(capsys
 def test_the_table_of_gan_losses_is_complete():
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \|$", README, re.MULTILINE)
     assert rows == list(GAN_LOSSES)
+
+
+def test_the_table_of_diffusion_names_every_prediction_schedule_and_sampler():
+    rows = dict(re.findall(r"^\| `--(\w+)` \| (.+) \|$", README, re.MULTILINE))
+    for option, known in (
+        ("prediction_type", PREDICTIONS),
+        ("noise_schedule", NOISE_SCHEDULES),
+        ("weighting", WEIGHTINGS),
+    ):
+        assert set(known) <= set(re.findall(r"`(\w+)`", rows[option]))
+    assert {name for kind in SAMPLERS.values() for name in kind} == set(re.findall(r"`([\w+]+)`", rows["sampler"])) - {
+        "flow",
+        "edm",
+    }
 
 
 def test_the_table_of_losses_is_complete():

@@ -249,6 +249,9 @@ class DiffusionModelArguments(GenerativeModelArguments):
         default="a picture of a {label}",
         metadata={"help": "Caption of an image where there is no such column: {label} is the name of its class."},
     )
+    model_revision: str | None = field(
+        default=None, metadata={"help": "Commit, tag or branch of model_name_or_path, which an adapter records."}
+    )
     lora_rank: int = field(
         default=0,
         metadata={"help": "Above 0: train an adapter of this rank on model_name_or_path, and save it alone."},
@@ -264,6 +267,9 @@ class DiffusionModelArguments(GenerativeModelArguments):
         if self.caption_column is None and "{label}" not in self.caption_template:
             raise ValueError(f"`caption_template` is '{self.caption_template}', but it must contain {{label}}.")
         check_range(self, "lora_rank", 0)
+        if self.model_name_or_path is not None and (self.has_captions or self.vae_name_or_path is not None):
+            option = "vae_name_or_path" if self.vae_name_or_path is not None else "text_encoder_..."
+            raise ValueError(f"`{option}` is given, but '{self.model_name_or_path}' comes with parts of its own.")
         if self.lora_rank > 0 and self.model_name_or_path is None:
             raise ValueError(f"`lora_rank` is {self.lora_rank}, but there is no `model_name_or_path` to adapt.")
 
@@ -301,7 +307,7 @@ class SamplingArguments:
     mask_image: str | None = field(default=None, metadata={"help": "Image file, white where to paint anew."})
     strength: float = field(default=0.5, metadata={"help": "How much init_image changes without a mask, up to 1."})
     dtype: str = field(default="float32", metadata={"help": "float32, or bfloat16 for the network alone."})
-    channels_last: bool = field(default=False, metadata={"help": "Store pictures channels last: often faster."})
+    channels_last: bool = field(default=False, metadata={"help": "Store pictures channels last: for wide networks."})
     compile: bool = field(default=False, metadata={"help": "Compile the network: pays for many pictures."})
     adapter: str | None = field(default=None, metadata={"help": "LoRA adapter to merge: Hub id or local folder."})
 

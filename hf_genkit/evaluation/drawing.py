@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
@@ -89,7 +90,9 @@ def draw(
     settings = {"num_inference_steps": num_inference_steps, "output_type": "pt"}
     own = {"seed": seed, "batch_size": batch_size}
     guided = {"guidance_scale": guidance_scale}
-    conditions = {name: _in_turn(values, count) for name, values in (("class_labels", labels), ("prompt", prompts)) if values}
+    conditions = {
+        name: _in_turn(values, count) for name, values in (("class_labels", labels), ("prompt", prompts)) if values
+    }
     if isinstance(model, SuperResolutionPipeline | ImageToImagePipeline | InpaintingPipeline):
         if image is None:
             raise ValueError(f"A {type(model).__name__} needs an image to start from.")
@@ -152,11 +155,11 @@ def _from_latents(model: PreTrainedModel, count: int, labels: list, seed: int) -
 def _from_stock(pipeline: DiffusionPipeline, count: int, conditions: dict, seed: int, settings: dict) -> torch.Tensor:
     """Another pipeline of diffusers, which gets what its call accepts; all pictures in one batch."""
     accepted = inspect.signature(pipeline.__call__).parameters
-    offered = {**conditions, **settings, "generator": _generators(count, seed)}
+    offered = {**conditions, **settings, "generator": _generators(count, seed), "output_type": "np"}
     if not conditions:
         offered |= {"num_images": count, "batch_size": count}
     missing = [name for name in conditions if name not in accepted]
     if missing:
         raise ValueError(f"A {type(pipeline).__name__} takes no {missing[0]}.")
     images = pipeline(**{name: value for name, value in offered.items() if name in accepted}).images
-    return images.float().cpu() * 2 - 1
+    return torch.from_numpy(np.asarray(images)).permute(0, 3, 1, 2).float() * 2 - 1

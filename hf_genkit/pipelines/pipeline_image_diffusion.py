@@ -164,7 +164,7 @@ class ImageDiffusionPipeline(diffusers.DiffusionPipeline):
             generator = [torch.Generator().manual_seed(value) for value in seeds]
         given = len(generator) if isinstance(generator, list) else count
         require(given == count, f"There are {given} seeds or generators, but {count} pictures.")
-        last = self._set_timesteps(num_inference_steps)
+        last = self.set_timesteps(num_inference_steps)
         first = (num_inference_steps - max(round(strength * num_inference_steps), 1)) * scheduler.order
         walk = list(range(first, last + 1)) if jumps is None else repaint_walk(last, *jumps)
         scale = 1.0 if labels is None and prompt is None else guidance_scale
@@ -178,7 +178,7 @@ class ImageDiffusionPipeline(diffusers.DiffusionPipeline):
                 rows = [value if value is None else value[part] for value in (image, mask, low, labels, prompt)]
                 own = generator[part] if isinstance(generator, list) else generator
                 options = {name: v for name, v in (("eta", eta), ("generator", own)) if name in accepted}
-                self._set_timesteps(num_inference_steps)  # also forgets the last pictures
+                self.set_timesteps(num_inference_steps)  # also forgets the last pictures
                 shape = (len(range(count)[part]), *self.latent_shape)
                 draw = partial(randn_tensor, shape, own, self._execution_device, torch.float32)
                 network = partial(self._predict, scale=scale, condition=self._condition(shape[0], *rows[3:], scale))
@@ -244,7 +244,7 @@ class ImageDiffusionPipeline(diffusers.DiffusionPipeline):
             condition["encoder_attention_mask"] = tokens.attention_mask
         return condition
 
-    def _set_timesteps(self, number: int) -> int:
+    def set_timesteps(self, number: int) -> int:
         scheduler, device, most = self.scheduler, self._execution_device, self.scheduler.config.num_train_timesteps
         require(1 <= number <= most, f"`num_inference_steps` is {number}, but it must be from 1 to {most}.")
         if isinstance(scheduler, diffusers.FlowMatchEulerDiscreteScheduler):

@@ -91,15 +91,16 @@ def speed_up(
     pipeline: DiffusionPipeline, *, bf16: bool = False, channels_last: bool = False, compile: bool = False
 ) -> DiffusionPipeline:
     """
-    Makes the network of a pipeline faster, in place. `bf16` and `channels_last` together took 54 ms where 105 ms were
-    before for a call of a UNet on a CPU, 1.9 times faster; `compile` pays in runs over about 15 minutes there.
+    Makes the network of a pipeline faster, in place. On a CPU with bfloat16 instructions `bf16` makes a UNet of 3 to 10
+    million parameters 1.6 to 1.9 times as fast; `compile` pays in runs over about 15 minutes there.
 
     Args:
         pipeline ([`ImageDiffusionPipeline`]): Its state and the scheduler's arithmetic stay float32. A stock pipeline
             is taken, too, unless with `bf16`.
         bf16 (`bool`, *optional*, defaults to `False`): Runs the network in bfloat16; the VAE, called once for a
             picture, is left in float32.
-        channels_last (`bool`, *optional*, defaults to `False`): Memory format of the network and the VAE.
+        channels_last (`bool`, *optional*, defaults to `False`): Memory format of the network and the VAE. It is slower
+            on a CPU where groups of the normalisation have fewer than 16 channels.
         compile (`bool`, *optional*, defaults to `False`): Compiles the network at its first call.
 
     Raises:

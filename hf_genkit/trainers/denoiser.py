@@ -81,7 +81,9 @@ class Denoiser(PreTrainedModel):
         return self.raw if self.ema is None else self.ema
 
     def train(self, mode: bool = True) -> "Denoiser":
-        if self.training != mode:  # walking hundreds of modules at each step takes as long as a tiny network
+        if (
+            self.training != mode or self.raw["unet"].training != mode
+        ):  # walking hundreds of modules at each step takes as long as a tiny network
             self.training = mode
             self.raw.train(mode)
             if "text_encoder" in self.raw and not self.trains_text_encoder:

@@ -40,7 +40,9 @@ class DiffusionConfig(GenerativeConfig):
         ema_decay (`float`, *optional*, defaults to 0.9999):
             Decay of the moving average of the weights, at full length; 0 for none.
         ema_power (`float`, *optional*, defaults to 0.75): After n steps the decay is `1 - (n + 1)^-power` at most.
-        channels_last (`bool`, *optional*, defaults to `False`): Store pictures channels last: often faster.
+        channels_last (`bool`, *optional*, defaults to `False`):
+            Store pictures channels last: faster for wide networks, slower where groups of the normalisation have fewer
+            than 16 channels.
         sampler (`str`, *optional*):
             Draws the pictures and goes with the pipeline: "ddpm", "ddim" (the default), "dpm++" or "unipc"; for "flow"
             "euler" (the default), "dpm++" or "unipc"; for "edm" "euler" (the default) or "dpm++".
@@ -72,7 +74,7 @@ class DiffusionConfig(GenerativeConfig):
     )
     ema_decay: float = field(default=0.9999, metadata={"help": "Decay of the weights' moving average; 0 for none."})
     ema_power: float = field(default=0.75, metadata={"help": "After n steps the decay is 1 - (n + 1)^-power at most."})
-    channels_last: bool = field(default=False, metadata={"help": "Store pictures channels last: often faster."})
+    channels_last: bool = field(default=False, metadata={"help": "Store pictures channels last: for wide networks."})
     sampler: str | None = field(
         default=None, metadata={"help": "ddpm, ddim, dpm++, unipc or euler; default: ddim, for flow and edm euler."}
     )

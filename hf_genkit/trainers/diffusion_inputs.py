@@ -1,6 +1,6 @@
 """What a diffusion model works on: pictures, their latents, enlarged small pictures, captions as tokens."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from itertools import islice
 
 import numpy as np
@@ -65,7 +65,7 @@ def measure_scaling_factor(vae: AutoencoderKL | PreTrainedModel, batches: Iterab
         shape (`tuple[int, int]`): As in [`encode_pictures`].
 
     Returns:
-        `float`: One over the standard deviation of the latents of the first 1,024 pictures or so.
+        `float`: One over the standard deviation of the latents of the first 1,024 of them or so.
     """
     set_scaling_factor(vae, 1.0)
     latents, count = [], 0
@@ -78,8 +78,9 @@ def measure_scaling_factor(vae: AutoencoderKL | PreTrainedModel, batches: Iterab
 
 
 def pixel_batches(dataset: Iterable[dict]) -> Iterable[torch.Tensor]:
-    """The first 1,024 pictures of a data set as it holds them, a few at a time."""
-    samples = islice(iter(dataset), MEASURED)
+    """About 1,024 pictures from all over a data set (the first of a stream) as it holds them, a few at a time."""
+    step = max(1, len(dataset) // MEASURED) if isinstance(dataset, Sized) else None
+    samples = islice(iter(dataset), MEASURED) if step is None else (dataset[i] for i in range(0, len(dataset), step))
     while rows := list(islice(samples, ENCODED_AT_ONCE)):
         yield torch.stack([torch.as_tensor(row["pixel_values"]) for row in rows])
 
@@ -95,18 +96,18 @@ def low_resolution(pixels: torch.Tensor, factor: int) -> torch.Tensor:
     Returns:
         `torch.Tensor`: In [-1, 1], of the same shape.
     """
-    return enlarge(reduce(pixels, factor), pixels.shape[-1])
+    return enlarge(reduce(pixels, factor), pixels.shape[-2:])
 
 
 def reduce(pixels: torch.Tensor, factor: int) -> torch.Tensor:
     """Pictures `[N, C, H, W]` so many times smaller."""
-    side = pixels.shape[-1] // factor
-    return interpolate(pixels, size=(side, side), mode="bilinear", antialias=True)
+    size = [side // factor for side in pixels.shape[-2:]]
+    return interpolate(pixels, size=size, mode="bilinear", antialias=True)
 
 
-def enlarge(pixels: torch.Tensor, side: int) -> torch.Tensor:
-    """Pictures `[N, C, h, w]` enlarged bicubically to `side`."""
-    return interpolate(pixels, size=(side, side), mode="bicubic").clamp(-1, 1)
+def enlarge(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Pictures `[N, C, h, w]` enlarged bicubically to a height and a width, as `SuperResolutionPipeline` does it."""
+    return interpolate(pixels, size=tuple(size), mode="bicubic").clamp(-1, 1)
 
 
 def caption_tokens(captions: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:

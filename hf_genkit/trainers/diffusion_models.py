@@ -52,7 +52,7 @@ def diffusion_components(
         raise ValueError("`streaming` is true, but pictures are judged against arrays of images: leave it out.")
     side, channels = data.side(image_size), data.channels
     if args.model_name_or_path is not None:
-        return _loaded(args, config)
+        return _loaded(args, data, config)
     options = dict(args.model_config or {})
     conditional = options.pop("conditional", False)
     if conditional and not data.id2label:
@@ -67,9 +67,8 @@ def diffusion_components(
     if config.super_resolution_factor > 1:
         decided["in_channels"] = 2 * channels
     if args.has_captions:
-        captions = data.captions(data.splits["train"], args.caption_column, args.caption_template)
-        found["prompts"] = list(dict.fromkeys(captions))[:200]
-        found |= _text_parts(args, captions)
+        found["prompts"] = distinct_captions(args, data)
+        found |= _text_parts(args, data.captions(data.splits["train"], args.caption_column, args.caption_template))
         decided["cross_attention_dim"] = found["text_encoder"].config.hidden_size
     found["model"] = new_network(options, decided, len(data.id2label) if conditional else 0)
     return found
@@ -97,6 +96,8 @@ def new_network(options: dict, decided: dict, classes: int = 0) -> nn.Module:
     name = options.pop("_class_name", default.__name__)
     check_choice("_class_name", name, [network.__name__ for network in NETWORKS])
     network = getattr(diffusers, name)
+    if reads_captions and network is not UNet2DConditionModel:
+        raise ValueError(f"`_class_name` is '{name}', but captions are read by a UNet2DConditionModel alone.")
     known = sorted(network._get_init_keys(network) - {"self"})
     for option in options:
         check_choice(f"option of a '{name}' config", option, known)
@@ -112,7 +113,10 @@ def new_network(options: dict, decided: dict, classes: int = 0) -> nn.Module:
     options = {**fitted, **options, **decided}
     if network is not DiTTransformer2DModel:
         check_unet(options)
-    model = network(**options)
+    try:
+        model = network(**options)
+    except (TypeError, ZeroDivisionError) as error:
+        raise ValueError(f"`model_config` makes no {name}: {error}.") from error
     check_side(model, decided["sample_size"])
     return model
 
@@ -291,15 +295,32 @@ def with_captions(
     )
 
 
-def _loaded(args: DiffusionModelArguments, config: DiffusionConfig) -> dict:
+def _loaded(args: DiffusionModelArguments, data: ImageData, config: DiffusionConfig) -> dict:
     """The parts of a pipeline, to be trained further; its own scaling of latents is kept."""
+    name = args.model_name_or_path
     pipeline_class = SuperResolutionPipeline if config.super_resolution_factor > 1 else ImageDiffusionPipeline
-    pipeline = pipeline_class.from_pretrained(args.model_name_or_path)
+    pipeline = pipeline_class.from_pretrained(name, revision=args.model_revision)
+    pipeline.unet.register_to_config(_name_or_path=name)  # and not the folder of the cache
     found = {"model": pipeline.unet, "noise_scheduler": pipeline.scheduler, "vae": pipeline.vae}
     if pipeline.vae is not None and config.latent_scaling is None:
         config.latent_scaling = pipeline.vae.config.scaling_factor
     if pipeline.text_encoder is not None:
         found |= {"text_encoder": pipeline.text_encoder.requires_grad_(False), "tokenizer": pipeline.tokenizer}
-    if num_classes(pipeline.unet):
-        found["id2label"] = pipeline.id2label
+        found["prompts"] = distinct_captions(args, data)
+    if classes := num_classes(pipeline.unet):
+        known = pipeline.config.id2label or data.id2label
+        if len(data.id2label) != classes or (
+            known != data.id2label and set(known.values()) == set(data.id2label.values())
+        ):
+            raise ValueError(
+                f"'{name}' draws {classes} classes ({', '.join(known.values())}), but the data's are "
+                f"{', '.join(data.id2label.values()) or 'none'}: they must be as many, and of equal names in equal order."
+            )
+        found["id2label"] = data.id2label
     return found
+
+
+def distinct_captions(args: DiffusionModelArguments, data: ImageData) -> list[str]:
+    """The first 200 different captions of the training images."""
+    captions = data.captions(data.splits["train"], args.caption_column, args.caption_template)
+    return list(dict.fromkeys(captions))[:200]

@@ -1,9 +1,11 @@
 """What a diffusion trainer draws and publishes: its pipeline, grids, strips of noising and denoising, the card."""
 
 import copy
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -12,7 +14,6 @@ from diffusers import (
     DDPMPipeline,
     DDPMScheduler,
     DiffusionPipeline,
-    FlowMatchEulerDiscreteScheduler,
     UNet2DModel,
 )
 from safetensors.torch import save_file
@@ -30,12 +31,12 @@ from .denoiser import bare
 from .diffusion_checks import default_sampler
 from .diffusion_inputs import enlarge, reduce
 from .noise import normal_noise, random_words
-from .pictures import PICTURES, PicturesMixin
+from .pictures import GENERATION_BATCH, PICTURES, PicturesMixin
 
 
 STAGES = 8
 STRIPS = 4
-STOCK_SCHEDULERS = (DDPMScheduler, DDIMScheduler, FlowMatchEulerDiscreteScheduler)
+STOCK_SCHEDULERS = (DDPMScheduler, DDIMScheduler)  # with others `DDPMPipeline` would take other timesteps than these
 
 
 class DiffusionPicturesMixin(PicturesMixin):
@@ -147,7 +148,8 @@ class DiffusionPicturesMixin(PicturesMixin):
                 small = reduce(self._reference_pictures(indices), self.args.super_resolution_factor)
                 drawn = pipeline(small, **options).images
             elif self.tokenizer is not None:
-                prompts = [self.prompts[index % len(self.prompts)] for index in indices]
+                prompts = self.prompts or [""]
+                prompts = [prompts[index % len(prompts)] for index in indices]
                 drawn = pipeline(prompts, **options, **guidance).images
             elif self.classes:
                 drawn = pipeline([index % self.classes for index in indices], **options, **guidance).images
@@ -160,17 +162,20 @@ class DiffusionPicturesMixin(PicturesMixin):
         evaluation = self.eval_dataset
         evaluation = next(iter(evaluation.values())) if isinstance(evaluation, dict) else evaluation
         dataset = self.train_dataset if evaluation is None else evaluation
+        if not isinstance(dataset, Sized):
+            dataset = list(islice(iter(dataset), max(indices) + 1))
         rows = [torch.as_tensor(dataset[index % len(dataset)]["pixel_values"]) for index in indices]
         return self.pixel_values(self._prepare_inputs({"pixel_values": torch.stack(rows)}))
 
     def picture_rows(self, count: int) -> dict[str, torch.Tensor]:
         side = max(2, round(count**0.5))
         rows, columns = side, side
-        kinds = self.classes or min(len(self.prompts), 10)
+        kinds = min(self.classes or len(self.prompts), 10)
         if self.args.super_resolution_factor > 1:
             rows, columns = 1, max(2, count // 4)
         elif kinds:
             rows, columns = max(1, count // kinds), kinds
+        rows = min(rows, GENERATION_BATCH // columns)
         positions = torch.arange(rows * columns, device=self.args.device)
         start = time.perf_counter()
         drawn = self._draw(PICTURES, positions)
@@ -180,7 +185,7 @@ class DiffusionPicturesMixin(PicturesMixin):
             real = self._reference_pictures(positions.tolist())
             small = reduce(real, self.args.super_resolution_factor)
             nearest = torch.nn.functional.interpolate(small, size=real.shape[-2:])
-            grids["super_resolution"] = torch.stack([nearest, enlarge(small, real.shape[-1]), drawn, real])
+            grids["super_resolution"] = torch.stack([nearest, enlarge(small, real.shape[-2:]), drawn, real])
         else:
             grids["samples"] = drawn.unflatten(0, (rows, columns))
         return grids | {"noising": self._noising(), "denoising": self._denoising()}
@@ -220,8 +225,8 @@ class DiffusionPicturesMixin(PicturesMixin):
         self.model.eval()
         positions = torch.arange(count, device=self.args.device)
         real = self._reference_pictures(positions.tolist())
-        plain = enlarge(reduce(real, self.args.super_resolution_factor), real.shape[-1])
-        drawn = torch.cat([self._draw(PICTURES, part) for part in positions.split(250)])
+        plain = enlarge(reduce(real, self.args.super_resolution_factor), real.shape[-2:])
+        drawn = torch.cat([self._draw(PICTURES, part) for part in positions.split(GENERATION_BATCH)])
 
         def psnr(pictures: torch.Tensor) -> float:
             error = (pictures - real).square().flatten(1).mean(1).clamp(min=1e-10)
@@ -255,16 +260,16 @@ class DiffusionPicturesMixin(PicturesMixin):
     def _sample_call(self) -> str:
         """The arguments of the usage snippet's call."""
         steps = f"num_inference_steps={self.args.num_inference_steps}"
-        if self.is_stock and not self.is_adapter:
+        if self.is_stock:
             return f"batch_size=4, {steps}, generator=torch.manual_seed(0)"
         condition = "num_images=4"
         guidance = f", guidance_scale={self.args.guidance_scale:g}"
         if self.args.super_resolution_factor > 1:
             condition, guidance = "image", ""
         elif self.tokenizer is not None:
-            condition = repr(self.prompts[:1] or [""])
+            condition = json.dumps(self.prompts[:1] or [""], ensure_ascii=False)
         elif self.classes:
-            condition = repr([self.id2label.get(0, 0), self.id2label.get(1, 1)])
+            condition = json.dumps([self.id2label.get(index, index) for index in (0, 1)], ensure_ascii=False)
         else:
             guidance = ""
         return f"{condition}{guidance}, {steps}, seed=0"

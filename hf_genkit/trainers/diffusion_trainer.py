@@ -1,5 +1,6 @@
 """Training of diffusion models: any network of diffusers, any of its schedulers, any condition."""
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..losses.diffusion import diffusion_loss, edm_coefficients
 from . import checkpointing
 from .base import EVALUATION, GenkitTrainer
 from .denoiser import NETWORKS, Denoiser, bare, num_classes
-from .diffusion_checks import check_components, check_images
+from .diffusion_checks import check_components, check_images, check_unused
 from .diffusion_config import DiffusionConfig
 from .diffusion_inputs import (
     decode_latents,
@@ -79,7 +80,7 @@ class DiffusionTrainer(DiffusionPicturesMixin, GenkitTrainer):
     ...     processing_class=image_processor_for(1, 28),
     ... )
     >>> trainer.train()
-    >>> trainer.pipeline()(num_images=4).images[0].save("picture.png")
+    >>> trainer.pipeline()(batch_size=4, num_inference_steps=50).images[0].save("picture.png")
     ```
     """
 
@@ -115,6 +116,10 @@ class DiffusionTrainer(DiffusionPicturesMixin, GenkitTrainer):
                 sigma_data=args.sigma_data,
                 flow_shift=args.flow_shift,
             )
+        else:
+            check_unused(args)
+            if vae is not None and noise_scheduler.config.get("clip_sample"):  # latents are no pixels in [-1, 1]
+                noise_scheduler = type(noise_scheduler).from_config(noise_scheduler.config, clip_sample=False)
         self.noise_scheduler = noise_scheduler
         self.prediction_type = prediction_of(noise_scheduler)
         self.levels = NoiseLevels(noise_scheduler, args.timestep_density, edm_mean=args.edm_mean, edm_std=args.edm_std)
@@ -123,6 +128,9 @@ class DiffusionTrainer(DiffusionPicturesMixin, GenkitTrainer):
         check_components(self, model, args, text_encoder)
         args.remove_unused_columns = False
         args.label_names = []
+        if args.activation_checkpointing:  # which is the network's own affair
+            bare(model).enable_gradient_checkpointing()
+            args.activation_checkpointing = False
         super().__init__(Denoiser(model, text_encoder, args.ema_decay > 0), args, **kwargs)
         if self._has_sharded_state:
             raise ValueError(
@@ -136,11 +144,28 @@ class DiffusionTrainer(DiffusionPicturesMixin, GenkitTrainer):
         if tokenizer is not None:
             empty = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
             self._empty = {name: empty[name] for name in ("input_ids", "attention_mask")}
+        self._live_pipeline().set_timesteps(args.num_inference_steps)  # refuses what can't draw
         self.judge = judge
         self.add_callback(AverageWeights(self))
 
     def check_before_training(self) -> None:
         check_images(self)
+
+    def run_identity(self) -> dict:
+        identity = super().run_identity()
+        parts = {"scheduler": self.noise_scheduler, "vae": self.vae}
+        for name, part in parts.items():
+            if part is not None:
+                config = part.config.to_dict() if isinstance(part, PreTrainedModel) else part.config
+                plain = {key: value for key, value in config.items() if not key.startswith(("_", "transformers_"))}
+                plain = {"class": type(part).__name__, **plain}
+                identity["model"] |= {f"{name}.{key}": value for key, value in plain.items()}
+        if self.is_adapter:
+            config = self.model.raw["unet"].peft_config["default"].to_dict()
+            config["target_modules"] = sorted(config["target_modules"])
+            names = ("r", "lora_alpha", "target_modules", "base_model_name_or_path", "revision")
+            identity["model"] |= {f"adapter.{name}": config[name] for name in names}
+        return json.loads(json.dumps(identity, sort_keys=True, default=str))
 
     # ---- The loss ----
 

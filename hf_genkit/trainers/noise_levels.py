@@ -77,12 +77,28 @@ def make_noise_scheduler(
 
 
 def prediction_of(scheduler: SchedulerMixin) -> str:
-    """What a network that goes with a scheduler predicts: a key of [`~hf_genkit.losses.diffusion.PREDICTIONS`]."""
+    """
+    What a network that goes with a scheduler predicts: a key of [`~hf_genkit.losses.diffusion.PREDICTIONS`].
+
+    Raises:
+        `ValueError`: Nothing can be trained with it.
+    """
     kind = scheduler_kind(scheduler)
+    if kind == "edm" and scheduler.config.prediction_type != "epsilon":
+        raise ValueError(
+            f"The scheduler's prediction_type is '{scheduler.config.prediction_type}', but EDM's preconditioning is trained "
+            "as 'epsilon', its default."
+        )
     if kind != "vp":
         return kind
     names = {prediction.diffusers_name: name for name, prediction in PREDICTIONS.items() if name != "edm"}
-    return names[scheduler.config.prediction_type]
+    name = names[scheduler.config.prediction_type]
+    if name == "epsilon" and scheduler.alphas_cumprod[-1] == 0:
+        raise ValueError(
+            "The scheduler has zero terminal SNR and predicts 'epsilon', but its last level would teach nothing: predict 'v' "
+            "or 'x0'."
+        )
+    return name
 
 
 class NoiseLevels:

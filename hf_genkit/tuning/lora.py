@@ -1,5 +1,6 @@
 """Low-rank adapters (LoRA) of diffusion networks, through peft."""
 
+import copy
 from collections.abc import Sequence
 
 from diffusers import DiffusionPipeline
@@ -80,14 +81,17 @@ def load_lora(
         `DiffusionPipeline`: The same pipeline.
 
     Raises:
-        `ValueError`: The adapter doesn't fit the network.
+        `ValueError`: There is no such adapter, or it doesn't fit the network, which is left as it was.
         `ImportError`: peft is not installed.
     """
     peft = _peft()
     try:
-        network = peft.PeftModel.from_pretrained(pipeline.unet, adapter, revision=revision)
-    except (ValueError, RuntimeError) as error:
         base = peft.PeftConfig.from_pretrained(adapter, revision=revision).base_model_name_or_path
+    except (OSError, ValueError) as error:
+        raise ValueError(f"'{adapter}' is no adapter, neither here nor on the Hub.") from error
+    try:  # on a copy, which peft changes even where it fails
+        network = peft.PeftModel.from_pretrained(copy.deepcopy(pipeline.unet), adapter, revision=revision)
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"The adapter '{adapter}' is one of '{base}' and doesn't fit this network.") from error
     pipeline.unet = network.merge_and_unload() if merge else network
     return pipeline

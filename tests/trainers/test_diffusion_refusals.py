@@ -1,12 +1,13 @@
 """What a diffusion trainer refuses, in one sentence, before anything is trained or written."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
+import torch
 from diffusers import (
     DDPMScheduler,
+    EDMEulerScheduler,
     FlowMatchEulerDiscreteScheduler,
 )
 
@@ -16,7 +17,7 @@ from hf_genkit.trainers.noise_levels import make_noise_scheduler
 
 from .tiny import tiny_model
 from .tiny_diffusion import diffusion_trainer, text_parts, unet
-from .tiny_generative import pictures
+from .tiny_generative import pictures, vae
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_components_that_do_not_match_are_refused(tmp_path, model, options, mess
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (lambda: unet(sample_size=16), {}, r"16 pixels \(sample_size\), but the data's have 1 and 8"),
+        (lambda: unet(sample_size=16), {}, r"16x16 pixels \(sample_size\), but the training data's have 1 and 8x8"),
         (lambda: unet(in_channels=3, out_channels=3), {}, "images of 3 channels"),
         (lambda: unet(num_class_embeds=3), {}, "takes the labels 0 to 1, but there is a label 3 in the training data"),
         (
@@ -104,7 +105,7 @@ def test_another_models_checkpoint_is_refused(tmp_path):
 def test_the_folder_of_another_run_is_refused_and_kept(tmp_path):
     diffusion_trainer(unet(), tmp_path, prediction_type="v").train()
     before = json.loads((tmp_path / "run.json").read_text())
-    with pytest.raises(ValueError, match=re.escape("holds another run (prediction_type v there, x0 here)")):
+    with pytest.raises(ValueError, match="holds another run \\(prediction_type v there, x0 here"):
         diffusion_trainer(unet(), tmp_path, prediction_type="x0").train()
     assert json.loads(Path(tmp_path, "run.json").read_text()) == before
 
@@ -116,3 +117,68 @@ def test_a_given_scheduler_is_used(tmp_path):
     assert trainer.levels.shift == 2.0
     zero = make_noise_scheduler("v", zero_terminal_snr=True)
     assert diffusion_trainer(unet(), tmp_path, noise_scheduler=zero).sampler().alphas_cumprod[-1] < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (unet, {"noise_scheduler": EDMEulerScheduler(prediction_type="v_prediction")}, "is 'v_prediction', but EDM's"),
+        (unet, {"noise_scheduler": DDPMScheduler(rescale_betas_zero_snr=True)}, "zero terminal SNR and predicts 'epsilon'"),
+        (
+            unet,
+            {"noise_scheduler": DDPMScheduler(), "noise_schedule": "cosine"},
+            "`noise_schedule` is cosine, but the model comes with a scheduler that decides it",
+        ),
+        (unet, {"num_inference_steps": 61}, "rounds a time to -1 for 61 steps"),
+        (lambda: unet().to(torch.bfloat16), {}, "weights are torch.bfloat16, but float32 weights are trained"),
+        (lambda: unet(sample_size=None), {}, "`sample_size` of the UNet2DModel is None"),
+        (
+            lambda: unet(in_channels=2, num_class_embeds=5),
+            {"super_resolution_factor": 2},
+            "a model that draws by class can't enlarge pictures",
+        ),
+        (lambda: unet(num_class_embeds=3), {"id2label": {1: "a", 4: "b"}}, "the network has 2 classes, from 0 on"),
+        (lambda: unet(sample_size=4), {"vae": vae(latent_dim=3)}, "The VAE has 3 latents, but the network draws 1 maps of 4x4"),
+    ],
+)  # fmt: skip
+def test_what_would_train_garbage_is_refused(tmp_path, model, options, message):
+    with pytest.raises(ValueError, match=message):
+        diffusion_trainer(model(), tmp_path, **options)
+
+
+class Streamed(torch.utils.data.IterableDataset):
+    """Pictures without a length."""
+
+    def __iter__(self):
+        return iter([pictures()[index] for index in range(24)])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"eval_dataset": []}, "There are no evaluation data"),
+        ({"eval_dataset": {"other": [{"pixel_values": torch.zeros(1, 8, 8)}]}}, "but the other data have no `labels`"),
+        ({"eval_dataset": [{"pixel_values": torch.zeros(1, 16, 16), "labels": 0}]}, "the evaluation data's have 1 and 16x16"),
+        ({"train_dataset": [{"pixel_values": torch.zeros(1, 16, 8), "labels": 0}] * 8}, "training data's have 1 and 16x8"),
+    ],
+)  # fmt: skip
+def test_data_that_do_not_fit_are_refused_before_training(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        diffusion_trainer(unet(num_class_embeds=5), tmp_path, **options).train()
+
+
+def test_captions_of_another_length_are_refused(tmp_path):
+    parts = text_parts()
+    dataset = parts["train_dataset"]
+    dataset.extras = {name: values[:, :3] for name, values in dataset.extras.items()}
+    with pytest.raises(ValueError, match="`input_ids` of the training data has 3 tokens, but captions are padded to"):
+        diffusion_trainer(parts.pop("model"), tmp_path, **parts).train()
+
+
+def test_streams_are_trained_on_evaluated_and_drawn(tmp_path):
+    trainer = diffusion_trainer(
+        unet(), tmp_path, train_dataset=Streamed(), eval_dataset=Streamed(), eval_strategy="steps", eval_steps=2
+    )
+    trainer.train()
+    trainer.create_model_card()
+    assert (tmp_path / "noising.png").is_file()

@@ -11,6 +11,7 @@ from diffusers import (
 from safetensors.torch import load_file
 
 from hf_genkit import DiffusionTrainer
+from hf_genkit.data import ArrayImageDataset
 from hf_genkit.pipelines import (
     ClassConditionalPipeline,
     SuperResolutionPipeline,
@@ -19,7 +20,7 @@ from hf_genkit.pipelines import (
 )
 from hf_genkit.trainers import checkpointing
 from hf_genkit.trainers.denoiser import Denoiser, null_class, num_classes
-from hf_genkit.trainers.diffusion_inputs import encode_pictures
+from hf_genkit.trainers.diffusion_inputs import encode_pictures, reduce
 
 from .test_exactness import GradientRecorder, assert_same_gradient
 from .tiny_diffusion import autoencoder, diffusion_trainer, dit, text_parts, unet
@@ -311,3 +312,72 @@ def test_bf16_keeps_weights_and_loss_in_float32(tmp_path):
     trainer.train()
     assert {value.dtype for value in states(trainer).values()} == {torch.float32}
     assert trainer.evaluate()["eval_loss"] > 0
+
+
+# ---- What the network is shown ----
+
+
+def shown(trainer) -> list[torch.Tensor]:
+    """What the network is given in the first training step: its input and its output, `[N, C, H, W]`."""
+    seen = []
+    hook = trainer.model.raw["unet"].register_forward_hook(lambda _, args, out: seen.extend([args[0], out.sample]))
+    trainer.train()
+    hook.remove()
+    return seen[:2]
+
+
+def test_edm_scales_its_input_as_its_sampler_does(tmp_path):
+    """Without the scaling, training and drawing would disagree, and only pictures would tell."""
+    one = pictures(1)
+    same = ArrayImageDataset(one.pixels.repeat(8, axis=0), one.labels.repeat(8))
+    trainer = diffusion_trainer(unet(), tmp_path, prediction_type="edm", max_steps=1, train_dataset=same)
+    given, _ = shown(trainer)
+    trainer.noise.start(0, 8)
+    noise = trainer.noise.normal("noise", 8, (1, SIZE, SIZE), given.device)
+    _, sigma, _ = trainer.levels(trainer.uniform_times(8, given.device))
+    noisy = trainer._reference_pictures([0]) + sigma * noise
+    assert torch.allclose(given, trainer.noise_scheduler.precondition_inputs(noisy, sigma), atol=1e-5)
+
+
+def test_the_small_picture_is_enlarged_as_the_pipeline_enlarges_it(tmp_path):
+    trainer = trainer_of("super_resolution", tmp_path, max_steps=1)
+    given, _ = shown(trainer)
+    small = reduce(trainer._reference_pictures(list(range(24))), 2)
+    pipeline, seen = trainer.pipeline(), []
+    pipeline.unet.register_forward_pre_hook(lambda _, args: seen.append(args[0][:, 1:]))
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline(small, num_inference_steps=1, output_type="pt")
+    distances = torch.cdist(given[:, 1:].flatten(1), seen[0].flatten(1))
+    assert distances.min(dim=1).values.max() < 1e-4
+
+
+def test_channels_last_and_bf16_reach_the_network(tmp_path):
+    given, _ = shown(
+        diffusion_trainer(unet(block_out_channels=(16, 16), in_channels=1), tmp_path / "a", channels_last=True)
+    )
+    assert given.is_contiguous(memory_format=torch.channels_last)
+    _, output = shown(diffusion_trainer(unet(), tmp_path / "b", bf16=True))
+    assert output.dtype == torch.bfloat16
+    _, output = shown(diffusion_trainer(unet(), tmp_path / "c"))
+    assert output.dtype == torch.float32
+
+
+def test_checkpointed_activations_change_no_gradient(tmp_path):
+    gradients = []
+    for saves_memory in (False, True):
+        recorder = GradientRecorder()
+        diffusion_trainer(
+            unet(),
+            tmp_path / str(saves_memory),
+            activation_checkpointing=saves_memory,
+            callbacks=[recorder],
+            max_steps=1,
+        ).train()
+        gradients.append(recorder.gradient)
+    assert_same_gradient(gradients[1], gradients[0])
+
+
+def test_a_model_without_prompts_draws_the_empty_caption(tmp_path):
+    parts = text_parts()
+    del parts["prompts"]
+    diffusion_trainer(parts.pop("model"), tmp_path, **parts).train()

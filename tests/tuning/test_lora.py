@@ -12,7 +12,7 @@ from hf_genkit.hub import check_model_card
 from hf_genkit.pipelines import ClassConditionalPipeline, UnconditionalPipeline
 from hf_genkit.tuning import add_lora, load_lora
 
-from ..trainers.tiny_diffusion import diffusion_trainer, unet
+from ..trainers.tiny_diffusion import diffusion_trainer, text_parts, unet
 from ..trainers.tiny_generative import pictures
 
 
@@ -106,6 +106,25 @@ def test_an_adapter_of_another_network_is_refused(base, tmp_path):
     other = UnconditionalPipeline(unet(block_out_channels=(16, 16)), trainer.sampler())
     with pytest.raises(ValueError, match=r"is one of '.*base' and doesn't fit this network"):
         load_lora(other, str(tmp_path / "adapter"))
+    assert not [name for name, _ in other.unet.named_parameters() if "lora" in name]
+    with pytest.raises(ValueError, match="is no adapter, neither here nor on the Hub"):
+        load_lora(other, str(tmp_path / "nowhere"))
+
+
+def test_a_trained_text_encoder_beside_an_adapter_is_refused(tmp_path):
+    """It would be trained and not saved: the adapter would not go with its base's captions."""
+    parts = text_parts()
+    network = add_lora(parts.pop("model"), rank=2)
+    with pytest.raises(ValueError, match="the text encoder would be trained along: freeze it"):
+        diffusion_trainer(network, tmp_path, **parts)
+    parts["text_encoder"].requires_grad_(False)
+    diffusion_trainer(network, tmp_path, **parts).train()
+
+
+def test_the_folder_of_the_base_is_refused(base, tmp_path):
+    """Adapter and pipeline in one folder would be pushed together."""
+    with pytest.raises(ValueError, match="holds another run"):
+        adapter_trainer(base, base, prediction_type="v").train()
 
 
 def test_bad_options_are_refused():
