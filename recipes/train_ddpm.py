@@ -13,6 +13,7 @@ Without --config or --dataset_name it runs recipes/train_ddpm/digits.yaml. The o
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
@@ -46,14 +47,11 @@ def main(argv: list[str]) -> None:
         if model_args.lora_rank > 0:
             base = {"base": model_args.model_name_or_path, "revision": model_args.model_revision}
             parts["model"] = add_lora(parts["model"], rank=model_args.lora_rank, **base)
+        captioned = partial(with_captions, data=data, args=model_args, tokenizer=parts.get("tokenizer"))
         train = data.pictures(data.splits["train"], size, augmentation=data_args.augmentation, seed=args.seed)
-        validation, test = data.pictures(data.evaluation_split, size), data.pictures(data.test_split, size)
-        text = (data, data.splits["train"], model_args, parts.get("tokenizer"))
-        train = with_captions(train, *text)
-        validation, test = (
-            with_captions(images, data, split, *text[2:])
-            for images, split in ((validation, data.evaluation_split), (test, data.test_split))
-        )
+        train = captioned(train, data.splits["train"])
+        held_out = (data.evaluation_split, data.test_split)
+        validation, test = (captioned(data.pictures(split, size), split) for split in held_out)
     trainer = DiffusionTrainer(
         args=args, train_dataset=train, eval_dataset=validation, processing_class=data.processor(size), **parts
     )

@@ -112,7 +112,7 @@ def speed_up(
             "make it one of ours first, such as UnconditionalPipeline.from_pipe(pipeline)."
         )
     if bf16:
-        pipeline.unet.to(torch.bfloat16)
+        torch.nn.Module.to(pipeline.unet, torch.bfloat16)  # diffusers' own `to` warns of an empty list
     if channels_last:
         for module in pipeline.components.values():
             if isinstance(module, torch.nn.Module):

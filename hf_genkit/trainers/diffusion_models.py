@@ -280,7 +280,7 @@ def word_tokenizer(captions: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def with_captions(
-    dataset: ArrayImageDataset, data: ImageData, split, args: DiffusionModelArguments, tokenizer
+    dataset: ArrayImageDataset, split, data: ImageData, args: DiffusionModelArguments, tokenizer
 ) -> ArrayImageDataset:
     """The images of a split with their captions' tokens; unchanged without a tokenizer."""
     if tokenizer is None:

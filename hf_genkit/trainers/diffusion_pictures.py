@@ -121,7 +121,7 @@ class DiffusionPicturesMixin(PicturesMixin):
         from peft import get_peft_model_state_dict
 
         adapter = self._network()
-        state = get_peft_model_state_dict(adapter)
+        state = get_peft_model_state_dict(adapter, save_embedding_layers=False)
         save_file({name: value.contiguous() for name, value in state.items()}, folder / "adapter_model.safetensors")
         adapter.peft_config["default"].save_pretrained(folder)
 
