@@ -64,16 +64,34 @@ def render(results: list[dict]) -> str:
             f"| {result['claim']} | {_number(result['value'], result['unit'])} | {low} to {high} "
             f"({result['spread_kind']}) | {_bar(result)} | {'yes' if result['passed'] else '**no**'} | `{script}.py` |"
         )
-    machines = {f"{r['hardware']['cpu']} with {r['hardware']['cores']} cores" for r in results}
+    machines = {
+        r["hardware"].get("gpu") or f"{r['hardware']['cpu']} with {r['hardware']['cores']} cores" for r in results
+    }
     versions = {f"torch {r['versions']['torch']}, transformers {r['versions']['transformers']}" for r in results}
     lines += ["", f"Measured on {' and '.join(sorted(machines))}; {' and '.join(sorted(versions))}."]
     return "\n".join(lines)
 
 
 def tables(results: list[dict]) -> dict[str, str]:
-    """All tables by the name in their markers: all results, and the GAN losses side by side."""
+    """All tables by the name in their markers: all results, GAN losses and diffusion variants side by side, one DiT."""
     details = {result["name"]: result["details"] for result in results}
-    return {"benchmarks": render(results), "gan_losses": details["gan_losses-chosen_loss"]["markdown"]["classifier"]}
+    return {
+        "benchmarks": render(results),
+        "ddpm_quality": details["ddpm_quality-flow"]["markdown"],
+        "ddpm_reference": _reference(details["ddpm_quality-reference"]),
+        "gan_losses": details["gan_losses-chosen_loss"]["markdown"]["classifier"],
+    }
+
+
+def _reference(details: dict) -> str:
+    """The scores of one DiT in several numbers of steps, real images last."""
+    names = ("fd", "precision", "recall", "density", "coverage")
+    lines = ["| Steps | FD (DINOv2-S) | Precision | Recall | Density | Coverage |", "|---|---|---|---|---|---|"]
+    rows = {**details["scores"], "real images": details["floor"]}
+    for steps, scores in rows.items():
+        cells = [f"{scores[f'{name}_dinov2_s_56']:.2f}" for name in names]
+        lines.append(f"| {steps} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def fill(document: str, name: str, table: str) -> str:
@@ -96,6 +114,8 @@ def _number(value: float, unit: str) -> str:
         "accuracy": f"{value:+.4f}",
         "AUROC": f"{value:.3f}",
         "FD": f"{value:+.2f}",
+        "gray": f"{value:.1f}",
+        "min": f"{value:.1f} min",
         "nats": f"{value:.2f} nats",
     }
     return texts.get(unit, f"{value:.3g}x")
