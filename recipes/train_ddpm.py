@@ -32,6 +32,9 @@ LIMITS = [
     "Samples show what the training data hold, with their gaps and biases.",
     "The scores compare models that were judged with the same features, images and number of samples only.",
 ]
+ENLARGED = (
+    "Distances compare enlarged images with the very ones they were reduced from: they can lie below real data's."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -74,7 +77,7 @@ def main(argv: list[str]) -> None:
         metrics=metrics,
         command=command,
         seconds=time.time() - start,
-        limits=LIMITS,
+        limits=LIMITS + [ENLARGED] * (args.super_resolution_factor > 1),
     )
     if args.push_to_hub:
         trainer.push_to_hub()

@@ -92,6 +92,7 @@ def test_enlarging_tells_its_psnr_beside_bicubic(tmp_path, monkeypatch):
     assert metrics["psnr_bicubic"] > 10
     assert metrics["psnr"] > 0
     assert (out / "super_resolution.png").is_file()
+    assert "the very ones they were reduced from" in (out / "README.md").read_text()
     monkeypatch.chdir(out)
     exec(snippet_of(out), {})
     assert Image.open("picture.png").size == (8, 8)
