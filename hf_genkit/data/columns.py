@@ -30,13 +30,15 @@ def is_text(feature) -> bool:
     return isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string")
 
 
-def _named(features: datasets.Features, name: str, kind: str) -> str:
+def named_column(features: datasets.Features, name: str, kind: str) -> str:
+    """The column `name`; a `ValueError` names the columns if it is none of them."""
     if name not in features:
         raise ValueError(f"The data set has no {kind} column {name!r}; its columns are {list(features)}.")
     return name
 
 
-def _one_of(features: datasets.Features, candidates: list[str], kind: str) -> str:
+def only_column(features: datasets.Features, candidates: list[str], kind: str) -> str:
+    """The one candidate; a `ValueError` names the columns if there are several or none."""
     if len(candidates) != 1:
         found = f"several {kind} columns {candidates}" if candidates else f"no {kind} column"
         raise ValueError(f"The data set has {found}: name one of its columns {list(features)}.")
@@ -53,10 +55,14 @@ def find_image_column(dataset: AnyDataset, name: str | None = None) -> str:
     """
     features = features_of(dataset)
     if name is not None:
-        if not is_text(features[_named(features, name, "image")]) and not isinstance(features[name], datasets.Image):
+        if not is_text(features[named_column(features, name, "image")]) and not isinstance(
+            features[name], datasets.Image
+        ):
             raise ValueError(f"The column {name!r} holds {features[name]}, neither images nor their paths.")
         return name
-    return _one_of(features, [key for key, value in features.items() if isinstance(value, datasets.Image)], "image")
+    return only_column(
+        features, [key for key, value in features.items() if isinstance(value, datasets.Image)], "image"
+    )
 
 
 def find_label_column(dataset: AnyDataset, name: str | None = None) -> str:
@@ -69,11 +75,11 @@ def find_label_column(dataset: AnyDataset, name: str | None = None) -> str:
     """
     features = features_of(dataset)
     if name is not None:
-        return _named(features, name, "label")
+        return named_column(features, name, "label")
     for candidate in LABEL_NAMES:
         if candidate in features:
             return candidate
-    return _one_of(features, [key for key, value in features.items() if _class_label(value)], "label")
+    return only_column(features, [key for key, value in features.items() if _class_label(value)], "label")
 
 
 def find_text_column(dataset: AnyDataset, name: str | None = None, label_column: str | None = None) -> str:
@@ -92,7 +98,7 @@ def find_text_column(dataset: AnyDataset, name: str | None = None, label_column:
     """
     features = features_of(dataset)
     if name is not None:
-        return _named(features, name, "text")
+        return named_column(features, name, "text")
     words = label_column is not None and is_sequence(features[label_column])
     candidates = [
         key
@@ -102,7 +108,7 @@ def find_text_column(dataset: AnyDataset, name: str | None = None, label_column:
     for candidate in TEXT_NAMES:
         if candidate in candidates:
             return candidate
-    return _one_of(features, candidates, "text")
+    return only_column(features, candidates, "text")
 
 
 def label_maps(

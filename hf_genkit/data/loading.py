@@ -21,7 +21,9 @@ FILE_TYPES = {
     ".json": "json",
     ".jsonl": "json",
     ".arrow": "arrow",
+    ".txt": "text",
 }
+WHOLE_TEXTS = {"sample_by": "document"}  # one row for each file, not for each line
 EVALUATION_NAMES = ("validation", "valid", "val", "dev")
 
 
@@ -46,13 +48,14 @@ def load_data(
 
     Args:
         name (`str`, *optional*, defaults to `"digits"`):
-            `"digits"` for the embedded digits, a data set on the Hub, a file (parquet, csv, tsv, json, jsonl, arrow), or a
-            folder: one that `save_to_disk` wrote, one of such files, or one of images in a folder for each class.
+            `"digits"` for the embedded digits, a data set on the Hub, a file (parquet, csv, tsv, json, jsonl, arrow, txt),
+            or a folder: one that `save_to_disk` wrote, one of such files, or one of images in a folder for each class. A
+            txt file is one text, in the column `text`.
         config (`str`, *optional*): The configuration of a data set that has several.
         train_split (`str`, *optional*, defaults to `"train"`): The split to train on.
         eval_split (`str`, *optional*):
             The split to validate on. Without it `validation`, `valid`, `val` or `dev` is taken, or else a stratified part
-            of the training split; a stream then has no `validation`.
+            of the training split, or the end of its text where it is a single one; a stream then has no `validation`.
         test_split (`str`, *optional*): The split to test on. Without it `test`, where it exists.
         revision (`str`, *optional*): The commit, tag or branch on the Hub.
         streaming (`bool`, *optional*, defaults to `False`): Read while training, in constant memory.
@@ -109,7 +112,9 @@ def _load(name: str, config: str | None, revision: str | None, streaming: bool) 
         if path.suffix not in FILE_TYPES:
             raise ValueError(f"The file {name!r} is of an unknown type; known are {', '.join(FILE_TYPES)}.")
         options = {"path": FILE_TYPES[path.suffix], "data_files": str(path)}
-        options |= {"sep": "\t"} if path.suffix == ".tsv" else {}
+        options |= {"sep": "\t"} if path.suffix == ".tsv" else WHOLE_TEXTS if path.suffix == ".txt" else {}
+    elif path.is_dir() and all(file.suffix == ".txt" for file in path.rglob("*") if file.is_file()):
+        options = {"path": "text", "data_dir": str(path), **WHOLE_TEXTS}
     elif not path.exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1 or path.suffix in FILE_TYPES):
         raise ValueError(f"There is no file or folder {name!r}.")
     try:
@@ -138,6 +143,8 @@ def _with_validation(
     splits: datasets.DatasetDict, fraction: float, seed: int, label_column: str | None
 ) -> datasets.DatasetDict:
     train = splits["train"]
+    if len(train) == 1 and train.column_names == ["text"]:
+        return datasets.DatasetDict(splits | _cut_in_two(train, fraction))
     size = round(len(train) * fraction)
     if not 0 < size < len(train):
         raise ValueError(f"{len(train)} training samples can't be split with eval_fraction {fraction}.")
@@ -145,6 +152,19 @@ def _with_validation(
     logger.info(f"No evaluation split: {size} of {len(train)} training samples are held out as validation.")
     kept = np.setdiff1d(np.arange(len(train)), held_out)
     return datasets.DatasetDict(splits | {"train": train.select(kept), "validation": train.select(held_out)})
+
+
+def _cut_in_two(train: datasets.Dataset, fraction: float) -> dict[str, datasets.Dataset]:
+    """A single text as two: its beginning to train on and its end, this part of its characters, to validate on."""
+    text = train.with_format(None)[0]["text"] or ""
+    cut = len(text) - round(len(text) * fraction)
+    if not 0 < cut < len(text):
+        raise ValueError(f"A text of {len(text)} characters can't be split with eval_fraction {fraction}.")
+    logger.info(
+        f"No evaluation split: the last {len(text) - cut} of {len(text)} characters are held out as validation."
+    )
+    parts = {"train": text[:cut], "validation": text[cut:]}
+    return {name: datasets.Dataset.from_dict({"text": [part]}, train.features) for name, part in parts.items()}
 
 
 def _limited(split: datasets.Dataset | datasets.IterableDataset, maximum: int, seed: int, label_column: str | None):

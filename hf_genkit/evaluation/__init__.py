@@ -12,10 +12,13 @@ from .picture_judge import PictureJudge
 from .picture_metrics import FrechetDistance, KernelDistance, PrecisionRecallDensityCoverage
 from .pictures import save_grid, save_reconstructions, save_strips
 from .statistics import Interval, mean_interval, paired_difference, wilson_interval
+from .text_metrics import F1, Accuracy, WordErrorRate
 
 
 __all__ = [
+    "F1",
     "METRIC_NAMES",
+    "Accuracy",
     "AnomalyReport",
     "ComparedModel",
     "FeatureExtractor",
@@ -25,6 +28,7 @@ __all__ = [
     "PictureJudge",
     "PrecisionRecallDensityCoverage",
     "StabilityVerdict",
+    "WordErrorRate",
     "analyze_gan_stability",
     "anomaly_report",
     "anomaly_threshold",

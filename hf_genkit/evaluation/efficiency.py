@@ -10,6 +10,9 @@ import torch
 from transformers import PreTrainedModel
 
 
+WEIGHTS = (".safetensors", ".onnx")
+
+
 def measure_efficiency(
     model: PreTrainedModel, example_inputs: Mapping[str, torch.Tensor], repeats: int = 50, warmup: int = 5
 ) -> dict:
@@ -19,8 +22,8 @@ def measure_efficiency(
     Latencies compare models that were measured on one machine, under one load; where it matters, measure in turns.
 
     Args:
-        model (`~transformers.PreTrainedModel`):
-            The model, on the device to measure. Its training mode is restored.
+        model (`~transformers.PreTrainedModel` or `~hf_genkit.compress.OnnxModel`):
+            The model, quantized or not, on the device to measure. Its training mode is restored.
         example_inputs (mapping from `str` to `torch.Tensor` of shape `[batch, ...]`):
             Inputs of `forward`; the first sample is used.
         repeats (`int`, *optional*, defaults to 50):
@@ -33,8 +36,8 @@ def measure_efficiency(
 
         | key              | type             | meaning                                                               |
         |------------------|------------------|-----------------------------------------------------------------------|
-        | `parameters`     | `int`            | number of parameters, tied ones counted once                          |
-        | `size_bytes`     | `int`            | size of the safetensors files that `save_pretrained` writes           |
+        | `parameters`     | `int`            | number of parameters, tied ones counted once, in any number of bits   |
+        | `size_bytes`     | `int`            | size of the safetensors or ONNX files that `save_pretrained` writes   |
         | `latency_ms`     | `float`          | median time of a pass, in milliseconds                                |
         | `latency_ms_iqr` | `(float, float)` | quartiles of the times: half of them lie in between                   |
         | `repeats`        | `int`            | number of timed passes                                                |
@@ -78,4 +81,4 @@ def _time_forward(model: PreTrainedModel, sample: dict[str, torch.Tensor], repea
 def _size_on_disk(model: PreTrainedModel) -> int:
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        return sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
+        return sum(file.stat().st_size for file in Path(folder).iterdir() if file.suffix in WEIGHTS)

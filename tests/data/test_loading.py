@@ -58,6 +58,34 @@ def test_digits_stream():
 # ---- sources --------------------------------------------------------------------------------------------------------
 
 
+def test_a_text_file_is_one_text_whose_end_validates(tmp_path):
+    text = "".join(f"line {i}\n\n" for i in range(50))
+    (tmp_path / "play.txt").write_text(text)
+    splits = load_data(str(tmp_path / "play.txt"), eval_fraction=0.2)
+    (train,), (validation,) = splits["train"]["text"][:], splits["validation"]["text"][:]
+    assert train + validation == text
+    assert len(validation) == round(0.2 * len(text))
+
+
+def test_a_text_too_short_to_cut_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("abc")
+    with pytest.raises(ValueError, match=r"A text of 3 characters can't be split with eval_fraction 0\.1"):
+        load_data(str(tmp_path / "a.txt"))
+
+
+def test_a_folder_of_text_files_has_a_row_for_each_file(tmp_path):
+    for name in ("train-1.txt", "train-2.txt", "validation.txt"):
+        (tmp_path / name).write_text(f"{name}\n\nsecond paragraph\n")
+    splits = load_data(str(tmp_path))
+    assert splits["train"]["text"][:] == [f"train-{i}.txt\n\nsecond paragraph\n" for i in (1, 2)]
+    assert len(splits["validation"]) == 1
+
+
+def test_a_single_labelled_row_is_not_cut(tmp_path):
+    with pytest.raises(ValueError, match="1 training samples can't be split"):
+        load_data(saved(tmp_path, train=texts(1)))
+
+
 def test_a_saved_dict_keeps_its_splits(tmp_path):
     data = load_data(saved(tmp_path, train=texts(8), validation=texts(4, 8), test=texts(5, 12), extra=texts(1)))
     assert {name: split["text"][0] for name, split in data.items()} == {
