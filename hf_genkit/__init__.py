@@ -14,6 +14,7 @@ from . import models  # noqa: F401
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "AdaptationArguments": "arguments",
     "AnomalyArguments": "arguments",
     "DataArguments": "arguments",
     "GenerativeModelArguments": "arguments",
@@ -25,6 +26,10 @@ _MODULE_OF = {
     "DiffusionTrainer": "trainers.diffusion_trainer",
     "DistillationConfig": "trainers.distillation_config",
     "DistillationTrainer": "trainers.distillation_trainer",
+    "FineTuningConfig": "trainers.finetuning_config",
+    "FineTuningDataArguments": "arguments",
+    "FineTuningModelArguments": "arguments",
+    "FineTuningTrainer": "trainers.finetuning_trainer",
     "GANConfig": "models.gan",
     "GANModel": "models.gan",
     "GANTrainer": "trainers.gan_trainer",
@@ -36,10 +41,15 @@ _MODULE_OF = {
     "VQVAEConfig": "models.vq_vae",
     "VQVAEModel": "models.vq_vae",
     "analyze_gan_stability": "evaluation.gan_stability",
+    "add_lora": "tuning.lora",
+    "freeze_layers": "tuning.freezing",
+    "load_adapter": "tuning.adapters",
+    "merge_adapters": "tuning.adapters",
     "student_from_teacher": "compress.layer_dropping",
 }
 
 __all__ = [
+    "AdaptationArguments",
     "AnomalyArguments",
     "DataArguments",
     "DiffusionConfig",
@@ -47,6 +57,10 @@ __all__ = [
     "DiffusionTrainer",
     "DistillationConfig",
     "DistillationTrainer",
+    "FineTuningConfig",
+    "FineTuningDataArguments",
+    "FineTuningModelArguments",
+    "FineTuningTrainer",
     "GANConfig",
     "GANModel",
     "GANTrainer",
@@ -62,15 +76,22 @@ __all__ = [
     "VQVAEConfig",
     "VQVAEModel",
     "__version__",
+    "add_lora",
     "analyze_gan_stability",
+    "freeze_layers",
+    "load_adapter",
+    "merge_adapters",
     "student_from_teacher",
 ]
 
 if TYPE_CHECKING:
     from .arguments import (
+        AdaptationArguments,
         AnomalyArguments,
         DataArguments,
         DiffusionModelArguments,
+        FineTuningDataArguments,
+        FineTuningModelArguments,
         GenerativeModelArguments,
         GenkitParser,
         SamplingArguments,
@@ -85,10 +106,15 @@ if TYPE_CHECKING:
     from .trainers.diffusion_trainer import DiffusionTrainer
     from .trainers.distillation_config import DistillationConfig
     from .trainers.distillation_trainer import DistillationTrainer
+    from .trainers.finetuning_config import FineTuningConfig
+    from .trainers.finetuning_trainer import FineTuningTrainer
     from .trainers.gan_config import GANTrainingConfig
     from .trainers.gan_trainer import GANTrainer
     from .trainers.vae_config import VAETrainingConfig
     from .trainers.vae_trainer import VAETrainer
+    from .tuning.adapters import load_adapter, merge_adapters
+    from .tuning.freezing import freeze_layers
+    from .tuning.lora import add_lora
 
 
 def __getattr__(name: str):

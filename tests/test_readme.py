@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from transformers import BertConfig, BertForSequenceClassification
 
+from hf_genkit.arguments.compression_arguments import LINKS
 from hf_genkit.losses import DISTILLATION_LOSSES
 from hf_genkit.losses.diffusion import PREDICTIONS, WEIGHTINGS
 from hf_genkit.losses.gan import GAN_LOSSES
@@ -18,6 +19,7 @@ from hf_genkit.trainers.distillation_config import loss_knobs
 from hf_genkit.trainers.noise_levels import NOISE_SCHEDULES
 
 from .trainers.tiny_diffusion import diffusion_trainer, unet
+from .trainers.tiny_finetuning import finetuning_model
 from .trainers.tiny_generative import pictures
 
 
@@ -100,6 +102,28 @@ def test_the_examples_of_diffusion_run(tmp_path, monkeypatch):
     assert images["mended"].size == (8, 8)
 
 
+def test_the_example_of_an_adapter_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    finetuning_model("llama").save_pretrained("base")
+    rows = [{"input_ids": torch.arange(5, 15), "labels": torch.arange(5, 15)} for _ in range(8)]
+    names = {"base_name": "base", "blocks": rows}
+    exec(block("python", containing="load_adapter").replace("max_steps=100", "max_steps=2"), names)
+    assert names["trainer"].state.global_step == 2
+    assert type(names["plain"]).__name__ == "LlamaForCausalLM"
+
+
+def test_the_example_of_compression_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sizes = {"vocab_size": 50, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    model = BertForSequenceClassification(BertConfig(**sizes, num_hidden_layers=6, max_position_embeddings=16)).eval()
+    batch = {"input_ids": torch.arange(2 * 8).view(2, 8), "attention_mask": torch.ones(2, 8, dtype=torch.long)}
+    names = {"model": model, "batch": batch}
+    exec(block("python", containing="prune_structure"), names)
+    assert names["small"].config.num_hidden_layers == 3
+    assert names["logits"].shape == (2, 2)
+    assert BertForSequenceClassification.from_pretrained("small-int8").config.quantization_config is not None
+
+
 def test_the_example_of_the_analysis_says_that_the_discriminator_is_ahead(capsys):
     exec(block("python", containing="analyze_gan_stability"), {})
     assert "discriminator ahead" in capsys.readouterr().out
@@ -122,6 +146,11 @@ def test_the_table_of_diffusion_names_every_prediction_schedule_and_sampler():
         "flow",
         "edm",
     }
+
+
+def test_the_table_of_links_is_complete():
+    rows = re.findall(r"^\| `(\w+):", README, re.MULTILINE)
+    assert set(rows) | {"finetune"} == set(LINKS)
 
 
 def test_the_table_of_losses_is_complete():

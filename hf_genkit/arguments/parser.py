@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
@@ -83,7 +84,7 @@ class GenkitParser(HfArgumentParser):
         config_finder.error = self.error
         config_finder.add_argument("--config")
         config_file = config_finder.parse_known_args(args)[0].config
-        words_from_yaml = [] if config_file is None else self._words_from_yaml(config_file)
+        words_from_yaml = [] if config_file is None else self.words(self.read_config(config_file))
         namespace, unknown = self.parse_known_args(words_from_yaml + args)
         if unknown:
             word = next((word for word in unknown if word.startswith("-")), unknown[0]).split("=")[0]
@@ -103,8 +104,8 @@ class GenkitParser(HfArgumentParser):
         """Ends the program with one sentence: the usage line of a hundred options would hide it."""
         self.exit(2, f"{self.prog}: error: {message}\n")
 
-    def _words_from_yaml(self, path: str) -> list[str]:
-        """The YAML file as the words of a command line."""
+    def read_config(self, path: str) -> dict[str, Any]:
+        """The options that a YAML file gives, each of them known."""
         if not Path(path).is_file():
             self.error(f"the config file '{path}' does not exist.")
         try:
@@ -114,10 +115,15 @@ class GenkitParser(HfArgumentParser):
         if not isinstance(values, dict):
             self.error(f"the config file '{path}' must hold 'key: value' lines, not a {type(values).__name__}.")
         known = [action.dest for action in self._actions if action.dest not in ("help", "config")]
-        words = []
-        for key, value in values.items():
+        for key in values:
             if key not in known:
                 self.error(f"unknown key '{key}' in '{path}'{nearest(str(key), known)}.")
+        return values
+
+    def words(self, values: dict[str, Any]) -> list[str]:
+        """Options as the words of a command line; one that is `None` has none."""
+        words = []
+        for key, value in values.items():
             if isinstance(value, list):
                 words += [f"--{key}", *map(str, value)]
             elif value is not None:

@@ -46,28 +46,44 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
     if not layers or layers != sorted(set(layers)) or not set(layers) <= set(range(depth)):
         raise ValueError(f"layers must be one or more increasing indices from 0 to {depth - 1}, got {layers}.")
 
-    student = (
-        type(teacher)
-        ._from_config(
-            _config_of_layers(teacher.config, layers),
-            dtype=teacher.dtype,
-            attn_implementation=teacher.config._attn_implementation,
-        )
-        .to(teacher.device)
+    return rebuild(
+        teacher,
+        _config_of_layers(teacher.config, layers),
+        _renumber(teacher.state_dict(), stack, layers),
+        refusal=f"cannot be reduced to the layers {layers}: its layers are not interchangeable",
     )
-    weights = _renumber(teacher.state_dict(), stack, layers)
+
+
+def rebuild(model: PreTrainedModel, config: PreTrainedConfig, weights: dict, refusal: str) -> PreTrainedModel:
+    """
+    A model of the same class, dtype, device and training mode with another configuration and these weights.
+
+    Args:
+        model (`~transformers.PreTrainedModel`): The model to take all else from.
+        config (`PreTrainedConfig`): The new model's configuration.
+        weights (`dict[str, torch.Tensor]`): The new model's state dict.
+        refusal (`str`): What the error says of the model where the weights don't fit the configuration.
+
+    Returns:
+        `~transformers.PreTrainedModel`: The new model, all of it trainable.
+
+    Raises:
+        `ValueError`: if the weights don't fit the configuration.
+    """
+    new = (
+        type(model)
+        ._from_config(config, dtype=model.dtype, attn_implementation=model.config._attn_implementation)
+        .to(model.device)
+    )
     mismatched = {(name, weight.shape) for name, weight in weights.items()} ^ {
-        (name, weight.shape) for name, weight in student.state_dict().items()
+        (name, weight.shape) for name, weight in new.state_dict().items()
     }
     if mismatched:
-        raise ValueError(
-            f"{type(teacher).__name__} cannot be reduced to the layers {layers}: its layers are not interchangeable "
-            f"(see {min(mismatched)[0]})."
-        )
-    student.load_state_dict(weights)
-    if teacher.can_generate():
-        student.generation_config = copy.deepcopy(teacher.generation_config)
-    return student.train(teacher.training)
+        raise ValueError(f"{type(model).__name__} {refusal} (see {min(mismatched)[0]}).")
+    new.load_state_dict(weights)
+    if model.can_generate():
+        new.generation_config = copy.deepcopy(model.generation_config)
+    return new.train(model.training)
 
 
 def _find_stack(teacher: PreTrainedModel, depth: int | None) -> str:

@@ -120,7 +120,11 @@ class CardFacts:
         image_call (`str`, *optional*): The method that reads a batch of images, such as `"is_anomaly"`, for the same.
         custom_code (`bool`, defaults to `False`): Whether the model's class travels with it as a `.py` file.
         pipeline_class (`str`, defaults to `"diffusers.DiffusionPipeline"`): What loads a pipeline of diffusers.
-        adapter_base (`str`, *optional*): The pipeline that an adapter belongs to, by its Hub id or its folder's name.
+        adapter_base (`str`, *optional*):
+            The model or pipeline that an adapter belongs to, by its Hub id or its folder's name.
+        adapter_base_revision (`str`, *optional*): That base's commit, tag or branch.
+        base_model_relation (`str`, *optional*): "adapter", "finetune", "quantized" or "merge", as the Hub has them.
+        chat (`bool`, defaults to `False`): Whether a text generator answers messages.
     """
 
     model_name: str
@@ -154,6 +158,9 @@ class CardFacts:
     custom_code: bool = False
     pipeline_class: str = "diffusers.DiffusionPipeline"
     adapter_base: str | None = None
+    adapter_base_revision: str | None = None
+    base_model_relation: str | None = None
+    chat: bool = False
 
 
 def hub_id(name: str | None) -> str | None:
@@ -192,7 +199,7 @@ def render_model_card(facts: CardFacts) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters.update(linked=_linked, number=_number, quoted=_quoted, table=_table)
+    environment.filters.update(linked=_linked, literal=repr, number=_number, quoted=_quoted, table=_table)
     options = f', revision="{facts.revision}"' if facts.revision is not None else ""
     options += ", trust_remote_code=True" if facts.custom_code else ""
     snippet = "diffusers" if facts.library_name == "diffusers" else facts.task
@@ -272,6 +279,7 @@ def _metadata(facts: CardFacts) -> str:
         license=facts.license,
         language=facts.language,
         base_model=facts.base_model,
+        base_model_relation=facts.base_model_relation,
         datasets=None if dataset.id is None else [dataset.id],
         metrics=list(dict.fromkeys(result.metric for result in facts.results)) or None,
         tags=["hf_genkit", *facts.tags],

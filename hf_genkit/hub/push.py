@@ -30,7 +30,7 @@ from .cards import CARD_NAME, is_generated
 logger = logging.getLogger(__name__)
 
 TEXT_SUFFIXES = frozenset({".json", ".jinja", ".md", ".py", ".txt", ".yaml", ".yml"})
-SHAREABLE_SUFFIXES = TEXT_SUFFIXES | {".model", ".png", ".safetensors", ".svg", ".tiktoken"}
+SHAREABLE_SUFFIXES = TEXT_SUFFIXES | {".model", ".onnx", ".png", ".safetensors", ".svg", ".tiktoken"}
 """Formats that hold data, text or source in the open; what unpickles is never among them."""
 RUN_STATE = (
     "run.json",
@@ -44,6 +44,8 @@ RUN_STATE = (
     "training_weights*",
 )
 PIPELINE_INDEX = "model_index.json"
+ONNX_FOLDER = "onnx"
+"""Where the Hub looks for the exported form of a model."""
 
 
 def check_push_access(repo_id: str, token: str | None = None) -> str:
@@ -90,14 +92,14 @@ def shareable_files(folder: str | Path) -> list[str]:
     """
     The names of the files in an output folder that may be uploaded: weights in safetensors, configuration, tokenizer
     and processor files, the model's own `.py` files, card, pictures, results and YAML, and the same of the sub-folders
-    that a pipeline of diffusers names as its components. Other sub-folders (checkpoints, caches, logs), the state of
-    the run, hidden files and everything that unpickles stay.
+    that a pipeline of diffusers names as its components, and of `onnx`. Other sub-folders (checkpoints, caches, logs),
+    the state of the run, hidden files and everything that unpickles stay.
     """
     folder = Path(folder)
     names = [path.name for path in folder.iterdir() if path.is_file() and _is_shareable(path.name)]
     index = folder / PIPELINE_INDEX
     components = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
-    for component in components:
+    for component in [*components, ONNX_FOLDER]:
         files = (folder / component).iterdir() if (folder / component).is_dir() else []
         names += [f"{component}/{path.name}" for path in files if _has_shareable_format(path.name)]
     return sorted(names)

@@ -7,6 +7,9 @@ from .diffusion_models import diffusion_components, with_captions
 from .diffusion_trainer import DiffusionTrainer
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationTrainer
+from .finetuning_config import FineTuningConfig
+from .finetuning_report import finish_fine_tuning, judge_fine_tuning
+from .finetuning_trainer import FineTuningTrainer
 from .gan_config import GANTrainingConfig
 from .gan_trainer import GANTrainer
 from .generation_report import finish_run
@@ -22,6 +25,8 @@ __all__ = [
     "DiffusionTrainer",
     "DistillationConfig",
     "DistillationTrainer",
+    "FineTuningConfig",
+    "FineTuningTrainer",
     "GANTrainer",
     "GANTrainingConfig",
     "VAETrainer",
@@ -30,9 +35,11 @@ __all__ = [
     "anomaly_results",
     "check_anomaly_score",
     "diffusion_components",
+    "finish_fine_tuning",
     "finish_run",
     "generative_model",
     "judge_anomalies",
+    "judge_fine_tuning",
     "last_whole_checkpoint",
     "picture_judges",
     "with_captions",

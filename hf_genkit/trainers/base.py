@@ -21,6 +21,7 @@ from ..hub import hub_id
 from . import checkpointing
 from .hub_mixin import HubMixin
 from .noise import SampleNoise
+from .progress import StateFile
 
 
 RUN_FILE = "run.json"
@@ -57,6 +58,7 @@ class GenkitTrainer(HubMixin, Trainer):
         self.noise = SampleNoise(self.args.seed, self.args.process_index, self.args.world_size)
         self._evaluation_sums: dict[str, torch.Tensor] = {}
         self._flops_per_item: float | None = None
+        self.add_callback(StateFile())
 
     # ---- Items, losses and their components ----
 
@@ -202,6 +204,7 @@ class GenkitTrainer(HubMixin, Trainer):
         checkpoint = self._find_checkpoint(resume_from_checkpoint)
         if checkpoint is None and trial is None:
             self._claim_output_dir()
+        self.model = self.model or self.call_model_init(trial)  # a search lets the last trial's go
         self.check_before_training()
         return checkpoint
 

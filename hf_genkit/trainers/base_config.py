@@ -7,6 +7,7 @@ from transformers import TrainingArguments
 
 from ..arguments import check_choice, check_range
 from ..hub import LICENSES
+from .optimizers import TEXTBOOK_OPTIMIZERS, resolve_optimizer
 
 
 @dataclass
@@ -16,6 +17,9 @@ class GenkitConfig(TrainingArguments):
 
     Args:
         license (`str`, *optional*): License of the trained model, by its id on the Hub, for the model card.
+        optim (`str`, *optional*, defaults to AdamW):
+            One of transformers' optimizers, or a textbook name: "sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad",
+            "adafactor", "adam_8bit", "adamw_8bit".
 
     Raises:
         `ValueError`: A value lies outside its range; the message names both.
@@ -25,7 +29,13 @@ class GenkitConfig(TrainingArguments):
         default=None, metadata={"help": "License of the trained model for its card, such as apache-2.0."}
     )
 
+    optim: str = field(
+        default=TrainingArguments.__dataclass_fields__["optim"].default,
+        metadata={"help": f"The optimizer: {', '.join(TEXTBOOK_OPTIMIZERS)}, or one of transformers' OptimizerNames."},
+    )
+
     def __post_init__(self):
+        self.optim, self.optim_args = resolve_optimizer(self.optim, self.optim_args, self.weight_decay)
         if self.license is not None:
             check_choice("license", self.license, LICENSES)
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):

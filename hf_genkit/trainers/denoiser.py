@@ -1,7 +1,6 @@
 """A diffusion model in training: the network, what reads its captions, and the moving averages of both."""
 
 import copy
-import sys
 
 import torch
 from diffusers import DiTTransformer2DModel, UNet2DConditionModel, UNet2DModel
@@ -9,14 +8,10 @@ from diffusers.models.embeddings import LabelEmbedding
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from .adapters import bare
+
 
 NETWORKS = (UNet2DModel, UNet2DConditionModel, DiTTransformer2DModel)
-
-
-def bare(network: nn.Module) -> nn.Module:
-    """The network that an adapter of peft wraps, or the network itself."""
-    peft = sys.modules.get("peft")  # without which there are no adapters
-    return network.get_base_model() if peft and isinstance(network, peft.PeftModel) else network
 
 
 def num_classes(network: nn.Module) -> int:

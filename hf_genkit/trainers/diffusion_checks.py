@@ -7,7 +7,8 @@ from diffusers import AutoencoderKL, DiTTransformer2DModel, UNet2DConditionModel
 
 from ..data import ArrayImageDataset
 from ..pipelines import make_sampler
-from .denoiser import bare, num_classes
+from .adapters import bare
+from .denoiser import num_classes
 
 
 LONGEST_CAPTION = 100_000  # tokenizers without a maximum have an astronomical one

@@ -27,7 +27,7 @@ from ..pipelines import (
     UnconditionalPipeline,
     make_sampler,
 )
-from .denoiser import bare
+from .adapters import bare, is_adapter
 from .diffusion_checks import default_sampler
 from .diffusion_inputs import enlarge, reduce
 from .noise import normal_noise, random_words
@@ -55,7 +55,7 @@ class DiffusionPicturesMixin(PicturesMixin):
     @property
     def is_adapter(self) -> bool:
         """Whether an adapter of peft is trained, which alone is saved then."""
-        return bare(self.model.raw["unet"]) is not self.model.raw["unet"]
+        return is_adapter(self.model.raw["unet"])
 
     @property
     def is_stock(self) -> bool:

@@ -14,8 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from ..evaluation import PictureJudge
 from ..losses.diffusion import diffusion_loss, edm_coefficients
 from . import checkpointing
+from .adapters import bare
 from .base import EVALUATION, GenkitTrainer
-from .denoiser import NETWORKS, Denoiser, bare, num_classes
+from .denoiser import NETWORKS, Denoiser, num_classes
 from .diffusion_checks import check_components, check_images, check_unused
 from .diffusion_config import DiffusionConfig
 from .diffusion_inputs import (

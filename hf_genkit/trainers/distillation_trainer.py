@@ -14,7 +14,7 @@ from ..losses import DISTILLATION_LOSSES, cross_entropy, label_smoothing_cross_e
 from .base import GenkitTrainer
 from .distillation_config import DistillationConfig
 from .inputs import argument_names, student_inputs, with_float_pixels
-from .tasks import AUTO_CLASSES, task_of
+from .tasks import AUTO_CLASSES, CLASSIFICATION, task_of
 from .teacher import Teacher, load_teacher
 from .teacher_cache import KeyedCollator
 from .teaching import RefreshCache, TeachingMixin
@@ -89,7 +89,7 @@ class DistillationTrainer(TeachingMixin, GenkitTrainer):
             )
         super().__init__(model, args, **kwargs)
         student = self.accelerator.unwrap_model(self.model)
-        self.task = task_of(student)
+        self.task = task_of(student, CLASSIFICATION)
         self.auto_class = AUTO_CLASSES[self.task].__name__
         if student.config.problem_type not in (None, "single_label_classification"):
             raise ValueError(f"The student's problem_type is '{student.config.problem_type}', not single-label.")

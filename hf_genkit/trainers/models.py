@@ -5,6 +5,7 @@ from transformers import (
     AutoConfig,
     AutoImageProcessor,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -12,6 +13,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ..arguments import check_choice
 from ..data import ClassificationData
+from .quantized_loading import bitsandbytes_config
 from .tasks import AUTO_CLASSES
 
 
@@ -24,7 +26,12 @@ def load_processor(
 
 
 def classifier_from_pretrained(
-    name: str, data: ClassificationData, *, revision: str | None = None, trust_remote_code: bool = False
+    name: str,
+    data: ClassificationData,
+    *,
+    revision: str | None = None,
+    bits: int | None = None,
+    trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """
     Loads a model for fine-tuning; a head for other classes than the data's is replaced by a new one.
@@ -33,6 +40,7 @@ def classifier_from_pretrained(
         name (`str`): Hub id or local folder.
         data ([`~hf_genkit.data.ClassificationData`]): Says the task and the classes.
         revision (`str`, *optional*): Commit, tag or branch.
+        bits (`int`, *optional*): 4 or 8 to hold it, but for its head, with bitsandbytes.
         trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run modeling code from the repo.
 
     Returns:
@@ -46,19 +54,17 @@ def classifier_from_pretrained(
         trust_remote_code=trust_remote_code,
         ignore_mismatched_sizes=True,
         dtype="float32",
+        quantization_config=bitsandbytes_config(bits),
     )
 
 
-def classifier_from_config(
-    options: dict, data: ClassificationData, processor: BaseImageProcessor | PreTrainedTokenizerBase
-) -> PreTrainedModel:
+def new_config(options: dict, defaults: dict | None = None) -> PreTrainedConfig:
     """
-    Builds a model with random weights. What the data decide (classes, channels, image size, vocabulary) is filled in.
+    A config made of a command line's options.
 
     Args:
         options (`dict`): `model_type`, such as "vit", and whatever differs from that config's defaults.
-        data ([`~hf_genkit.data.ClassificationData`]): Says the task and the classes.
-        processor (`BaseImageProcessor` or `PreTrainedTokenizerBase`): The model's image processor or tokenizer.
+        defaults (`dict`, *optional*): What the data decide unless `options` do; of these the config takes those it knows.
 
     Raises:
         `ValueError`: There is no such `model_type`, or its config has no option of that name.
@@ -69,10 +75,28 @@ def classifier_from_config(
     known = AutoConfig.for_model(model_type).to_dict()
     for name in options:
         check_choice(f"option of a '{model_type}' config", name, sorted(known))
+    decided = {name: value for name, value in (defaults or {}).items() if name in known}
+    return AutoConfig.for_model(model_type, **{**decided, **options})
+
+
+def classifier_from_config(
+    options: dict, data: ClassificationData, processor: BaseImageProcessor | PreTrainedTokenizerBase
+) -> PreTrainedModel:
+    """
+    Builds a model with random weights. What the data decide (classes, channels, image size, vocabulary) is filled in.
+
+    Args:
+        options (`dict`): As for [`new_config`].
+        data ([`~hf_genkit.data.ClassificationData`]): Says the task and the classes.
+        processor (`BaseImageProcessor` or `PreTrainedTokenizerBase`): The model's image processor or tokenizer.
+
+    Raises:
+        `ValueError`: There is no such `model_type`, or its config has no option of that name.
+    """
     if isinstance(processor, BaseImageProcessor):
         from_data = {"num_channels": len(processor.image_mean), "image_size": processor.size["height"]}
     else:
         from_data = {"vocab_size": len(processor), "pad_token_id": processor.pad_token_id}
-    from_data = {name: value for name, value in from_data.items() if name in known}
-    labels = {"id2label": data.id2label, "label2id": data.label2id}
-    return AUTO_CLASSES[data.task].from_config(AutoConfig.for_model(model_type, **{**from_data, **options, **labels}))
+    config = new_config(options, from_data)
+    config.id2label, config.label2id = data.id2label, data.label2id
+    return AUTO_CLASSES[data.task].from_config(config)

@@ -1,9 +1,11 @@
-"""What a terminal shows of a training run among several: one line."""
+"""How a training run is watched: one line in a terminal, and its log in a file."""
 
 import time
+from pathlib import Path
 
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
 
 
 SHOWN = ("loss", "generator_loss", "discriminator_loss", "eval_loss", "eval_accuracy")
@@ -63,3 +65,20 @@ class OneLineProgress(TrainerCallback):
         accuracy = next((log["eval_accuracy"] for log in reversed(state.log_history) if "eval_accuracy" in log), None)
         evaluated = "" if accuracy is None else f", evaluation accuracy {accuracy:.4f}"
         print(f"{self.name}: {state.global_step} steps, {time.time() - self.start:.0f} s{evaluated}", flush=True)
+
+
+class StateFile(TrainerCallback):
+    """
+    Keeps `trainer_state.json` in the output folder up to date, with all that was logged, so that another process can
+    follow the run. The file is replaced as a whole: a reader never sees half of it.
+    """
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        if state.is_world_process_zero and state.global_step > 0:
+            folder = Path(args.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            unfinished = folder / f".{TRAINER_STATE_NAME}"
+            state.save_to_json(str(unfinished))
+            unfinished.replace(folder / TRAINER_STATE_NAME)
+
+    on_save = on_train_end = on_evaluate

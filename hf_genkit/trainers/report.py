@@ -12,9 +12,11 @@ from accelerate import PartialState
 from ..arguments import DataArguments, TeacherStudentArguments
 from ..data import ClassificationData
 from ..evaluation import ComparedModel, describe_difference, mean_interval, plot_curves, text_table
-from ..hub import DatasetFacts, Result, TeacherFacts, check_push_access, hub_id
+from ..hub import Result, TeacherFacts, check_push_access, hub_id
+from .base_config import GenkitConfig
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationTrainer
+from .generation_report import dataset_facts
 
 
 # Settings that may change from one call to the next in the same folder.
@@ -43,13 +45,7 @@ class ComparisonReport:
         args: DistillationConfig,
         command: str,
     ):
-        folder = Path(args.output_dir)
-        if args.push_to_hub:
-            check_push_access(args.hub_model_id or folder.absolute().name, args.hub_token)
-        settings = {**asdict(pair_args), **asdict(data_args), **args.changed()}
-        settings = {name: value for name, value in settings.items() if name not in OPEN_SETTINGS}
-        with PartialState().main_process_first():
-            _claim_folder(folder, settings, resuming=bool(args.resume_from_checkpoint))
+        claim_comparison(args, pair_args, data_args)
         self.data_args, self.command = data_args, command
         self.start = time.time()
         self.models: dict[str, ComparedModel] = {}
@@ -116,25 +112,17 @@ class ComparisonReport:
         """What the card says beyond what the trainer knows."""
         main, teacher = self.models["student, distilled"], self.models["teacher"]
         interval = mean_interval(main.accuracies)
-        source = self.data_args
-        name = "scikit-learn digits" if source.dataset_name == "digits" else Path(source.dataset_name).name
+        dataset = dataset_facts(data, self.data_args, main.samples)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
         limits = [
-            f"It knows the {len(data.id2label)} classes of {name} only, and answers with one of them for any input.",
+            f"It knows the {len(data.id2label)} classes of {dataset.name} only, and answers with one of them for any input.",
             f"The figures come from {main.samples:,} samples of one data set; other data were not tried.",
             "The teacher's mistakes and biases are passed on to the student.",
         ]
         if len(main.accuracies) < 3:
             limits.append("One or two seeds are too few to tell small differences from chance.")
         facts = {
-            "dataset": DatasetFacts(
-                name,
-                id=None if source.dataset_name == "digits" else hub_id(source.dataset_name),
-                config=source.dataset_config,
-                split=data.test_split_name,
-                revision=source.dataset_revision,
-                samples=main.samples,
-            ),
+            "dataset": dataset,
             "results": [
                 Result(
                     "accuracy",
@@ -164,6 +152,27 @@ class ComparisonReport:
             grey = len(exported.image_processor.image_mean) == 1
             facts |= {"image_mode": "L" if grey else "RGB", "image_size": image.size}
         return facts
+
+
+def claim_comparison(args: GenkitConfig, *others) -> None:
+    """
+    Notes what is compared in the output folder of `args`, before anything is trained.
+
+    Args:
+        args ([`GenkitConfig`]): How the models are trained.
+        others: The other dataclasses that say what is compared.
+
+    Raises:
+        `ValueError`: The folder holds another comparison, and `args.resume_from_checkpoint` is not set; or the result
+            shall be pushed and can't be.
+    """
+    folder = Path(args.output_dir)
+    if args.push_to_hub:
+        check_push_access(args.hub_model_id or folder.absolute().name, args.hub_token)
+    settings = {name: value for other in others for name, value in asdict(other).items()} | args.changed()
+    settings = {name: value for name, value in settings.items() if name not in OPEN_SETTINGS}
+    with PartialState().main_process_first():
+        _claim_folder(folder, settings, resuming=bool(args.resume_from_checkpoint))
 
 
 def _claim_folder(folder: Path, settings: dict, resuming: bool) -> None:

@@ -4,19 +4,17 @@ from collections.abc import Callable, Mapping
 
 import torch
 from accelerate import Accelerator
-from transformers import AutoImageProcessor, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.utils import is_bitsandbytes_available, logging
+from transformers.utils import logging
 
 from .inputs import argument_names, teacher_inputs, with_float_pixels
+from .quantized_loading import bitsandbytes_config
 from .tasks import AUTO_CLASSES
 from .teacher_cache import KEY_BYTES, TeacherCache, weights_fingerprint
 
 
 logger = logging.get_logger(__name__)
-
-# Names of classification heads: a few small rows, which quantization would only make worse.
-HEADS = ["classifier", "score"]
 
 
 def load_teacher(
@@ -46,21 +44,11 @@ def load_teacher(
     Raises:
         `ImportError`: `quantization` needs bitsandbytes and it is not installed.
     """
-    config = None
-    if quantization is not None:
-        if not is_bitsandbytes_available():
-            raise ImportError('A quantized teacher needs bitsandbytes: pip install "hf-genkit[bnb]".')
-        config = BitsAndBytesConfig(
-            load_in_4bit=quantization == "4bit",
-            load_in_8bit=quantization == "8bit",
-            bnb_4bit_quant_type="nf4",
-            llm_int8_skip_modules=HEADS,
-        )
     model = AUTO_CLASSES[task].from_pretrained(
         name,
         revision=revision,
         dtype=dtype or "auto",
-        quantization_config=config,
+        quantization_config=bitsandbytes_config(None if quantization is None else int(quantization[0])),
         trust_remote_code=trust_remote_code,
     )
     return model, _image_processor(name, revision, trust_remote_code) if task == "image-classification" else None

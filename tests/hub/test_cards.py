@@ -3,7 +3,9 @@ import re
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from hf_genkit.data import train_tokenizer
 from hf_genkit.hub import (
     CardFacts,
     DatasetFacts,
@@ -121,6 +123,36 @@ def test_usage_snippet_runs(task, auto_class, tmp_path, monkeypatch, capsys):
     assert [line.split()[0] for line in lines] == words if task == "token-classification" else len(lines) == 1
 
 
+LANGUAGE = {
+    "text-generation": "AutoModelForCausalLM",
+    "fill-mask": "AutoModelForMaskedLM",
+    "automatic-speech-recognition": "AutoModelForSpeechSeq2Seq",
+}
+
+
+@pytest.mark.parametrize("task", LANGUAGE)
+@pytest.mark.parametrize("options", [{}, {"library_name": "peft", "adapter_base": "me/base"}, {"chat": True}])
+def test_usage_snippets_of_language_and_speech_are_python(task, options):
+    card = render_model_card(small_facts(task=task, auto_class=LANGUAGE[task], **options))
+    check_model_card(card)
+    snippet = usage_snippet(card)
+    compile(snippet, "usage", "exec")
+    assert ("PeftModel.from_pretrained(base, model_id)" in snippet) == ("adapter_base" in options)
+    assert ("apply_chat_template" in snippet) == (task == "text-generation" and "chat" in options)
+
+
+def test_usage_snippet_of_a_text_generator_runs(tmp_path, monkeypatch, capsys):
+    tokenizer = train_tokenizer(["This is an example."] * 3, 300)
+    tokenizer.save_pretrained(tmp_path)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=len(tokenizer))).save_pretrained(tmp_path)
+    card = render_model_card(small_facts(task="text-generation", auto_class="AutoModelForCausalLM"))
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    exec(usage_snippet(card), {})
+    assert capsys.readouterr().out
+
+
 def test_usage_snippet_loads_the_pushed_revision_and_custom_code():
     snippet = usage_snippet(render_model_card(small_facts(repo_id="a/b", revision="v2", custom_code=True)))
     assert 'model_id = "a/b"' in snippet
@@ -160,7 +192,7 @@ def test_cell_with_a_bar_does_not_break_the_table():
 
 
 def test_unknown_task_is_refused():
-    with pytest.raises(ValueError, match="'time-travel'; known are image-classification, text-cl"):
+    with pytest.raises(ValueError, match="'time-travel'; known are automatic-speech-recognition, fill-mask, image-cl"):
         render_model_card(small_facts(task="time-travel"))
 
 

@@ -107,6 +107,14 @@ def test_pinned_revision_loads_the_weights_that_were_pushed(logged_in, folder):
     torch.testing.assert_close(dict(loaded.state_dict()), dict(model.state_dict()), rtol=0, atol=0)
 
 
+def test_the_exported_form_goes_along(logged_in, folder):
+    (folder / "onnx").mkdir()
+    for name in ("model.onnx", "config.json", "optimizer.pt"):
+        (folder / "onnx" / name).write_bytes(b"{}")
+    push_folder(folder, ID)
+    assert {name for name in logged_in.files(ID) if name.startswith("onnx/")} == {"onnx/config.json", "onnx/model.onnx"}
+
+
 def test_usage_snippet_of_the_pushed_card_runs(logged_in, folder, tmp_path, monkeypatch, capsys):
     write_model_card(folder, facts(revision="trial"))
     push_folder(folder, ID, revision="trial")
