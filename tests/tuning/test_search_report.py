@@ -8,6 +8,7 @@ from PIL import Image
 
 from hf_genkit.arguments import PlainLoader, SearchArguments
 from hf_genkit.tuning import Search, SearchSpace, write_report
+from hf_genkit.tuning.search import describe
 from hf_genkit.tuning.trial_process import TrialFailed
 
 from .fake_recipe import fake_recipe
@@ -102,6 +103,12 @@ def test_the_table_begins_with_the_best(one, capsys):
     assert lines[0].split() == ["Trial", "eval_loss", "rate", "width", "layers", "model.depth", "Seconds"]
     assert lines[2].split()[:2] == [str(best.number), f"{best.value:.4g}"]
     assert "12 trials: 11 finished, 1 failed." in lines
+
+
+def test_large_whole_numbers_are_written_out():
+    assert describe({"parameters": 102345.0, "rate": 0.000123456, "kind": "a", "huge": 1e5 + 0.5}) == (
+        "parameters 102345, rate 0.0001235, kind a, huge 1e+05"
+    )
 
 
 def test_the_picture_has_a_panel_for_each_option(one):
