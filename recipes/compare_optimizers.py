@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
             seconds.append(time.process_time() - start)
             values.append(trainer.evaluate(test, metric_key_prefix="test")[f"test_{metric}"])
             histories.setdefault(label, []).append(list(trainer.state.log_history))
-        interval, kept = mean_interval(values), optimizer_bytes(trainer)
+        interval, kept = mean_interval(values), optimizer_bytes(trainer.optimizer)
         found[label] = {f"test_{metric}": values, "optimizer_bytes": kept, "cpu_seconds": seconds}
         row = {"Optimizer": name, "Rate": f"{rate:g}", metric.capitalize(): f"{interval.mean:.4g}"}
         row["95 % interval"] = "" if interval.low is None else f"{interval.low:.4g} to {interval.high:.4g}"

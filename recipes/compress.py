@@ -12,7 +12,6 @@ with the table of all forms, pareto.png and results.json. Language models are pr
 heal them with the link finetune.
 """
 
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -44,12 +43,13 @@ def main(argv: list[str]) -> None:
     out = Path(args.output_dir)
     if args.push_to_hub:
         args.hub_model_id = check_push_access(args.hub_model_id or out.absolute().name, args.hub_token)
-    if any(out.glob("*.safetensors")):
+    if any(out.glob("*.safetensors")) or (out / "forms").exists():
         raise ValueError(f"'{out}' holds a model already: choose another output_dir.")
     set_seed(args.seed)
     source = {"model_name_or_path": choice.model_name_or_path, "model_revision": choice.model_revision}
     model_args = FineTuningModelArguments(**source, trust_remote_code=args.trust_remote_code)
     setup = FineTuning(model_args, AdaptationArguments(), data_args)
+    setup.check_head()
     train, test = setup.inputs(setup.data.splits["train"], seed=args.seed), setup.inputs(setup.data.test_split)
 
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(args.seed)).tolist()
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> None:
         base=choice.model_name_or_path,
         labels=setup.labels,
         out=out,
-        method=f"The chain was: {', then '.join(shlex.join([text]) for text in choice.chain)}.",
+        method=f"The chain: {', '.join(choice.chain)}; quantize and export make forms of the float model before them.",
         command=command,
         seconds=time.time() - start,
         hub_model_id=args.hub_model_id,

@@ -30,6 +30,7 @@ from hf_genkit import (
 from hf_genkit.arguments import recipe_terminal
 from hf_genkit.trainers import finish_fine_tuning, judge_fine_tuning
 from hf_genkit.trainers.progress import show_one_line
+from hf_genkit.trainers.report import claim_comparison
 from hf_genkit.trainers.tasks import LANGUAGE
 from hf_genkit.tuning import FineTuning
 
@@ -56,6 +57,7 @@ def main(argv: list[str]) -> None:
         callbacks=setup.callbacks(),
     )
     trainer.check_run(args.resume_from_checkpoint)
+    claim_comparison(args, model_args, adaptation, data_args)
     knows_the_task = setup.task in LANGUAGE and model_args.model_name_or_path and not model_args.from_scratch
     before = judge_fine_tuning(trainer, test) if knows_the_task else None
     show_one_line(trainer, setup.task).train(args.resume_from_checkpoint)

@@ -10,10 +10,9 @@ The output folder gets the model and its tokenizer or image processor; `from_pre
 import sys
 from pathlib import Path
 
-from transformers import AutoProcessor
-
 from hf_genkit import GenkitParser, load_adapter, merge_adapters
 from hf_genkit.arguments import MergingArguments, recipe_terminal
+from hf_genkit.tuning.adapters import processor_of
 
 
 def main(argv: list[str]) -> None:
@@ -23,13 +22,14 @@ def main(argv: list[str]) -> None:
     if any(out.glob("*.safetensors")):
         raise ValueError(f"'{out}' holds weights already: choose another output_dir.")
     options = {"trust_remote_code": args.trust_remote_code}
+    processor = processor_of(args.adapters[0], **options)
     if len(args.adapters) == 1:
         model = load_adapter(args.adapters[0], merge=True, **options)
     else:
         weights = args.weights or None
         model = merge_adapters(args.adapters, weights=weights, method=args.method, density=args.density, **options)
     model.save_pretrained(out)
-    AutoProcessor.from_pretrained(args.adapters[0], **options).save_pretrained(out)
+    processor.save_pretrained(out)
     print(f"{type(model).__name__} with {model.num_parameters():,} parameters is in {out}.")
 
 

@@ -9,6 +9,10 @@ def _layers(text: str) -> list[int]:
     return [int(number) for number in text.split("+")]
 
 
+def _truth(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
+
+
 # Name of a link -> its options and what reads each.
 LINKS = {
     "prune": {
@@ -18,9 +22,13 @@ LINKS = {
     "distil": {"epochs": float, "learning_rate": float},
     "finetune": {"epochs": float, "learning_rate": float},
     "qat": {"epochs": float, "learning_rate": float},
-    "quantize": {"method": str, "embeddings": str},
+    "quantize": {"method": str, "embeddings": _truth},
     "export": {"int8": str},
 }  # fmt: skip
+
+
+FORMS = ("quantize", "export")
+"""Links that make another form of the float model, which no later link starts from."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class Link:
                 )
             try:
                 options[name] = LINKS[kind][name](value)
-            except ValueError as error:
+            except (KeyError, ValueError) as error:
                 raise ValueError(f"`chain` has '{text}', but '{value}' is no value for '{name}'.") from error
         return cls(kind, options, text)
 
@@ -89,8 +97,15 @@ class CompressionArguments:
         if not links:
             raise ValueError("`chain` is empty, but it needs one link or more.")
         for link, following in zip(links, [*links[1:], None], strict=True):
-            if link.kind == "qat" and (following is None or following.kind != "quantize"):
+            prepared = following is not None and following.kind == "quantize"
+            prepared = prepared and following.options.get("method", "int8_dynamic") == "int8_dynamic"
+            if link.kind == "qat" and not prepared:
                 raise ValueError("`chain` has 'qat', which must be followed by 'quantize:method=int8_dynamic'.")
+            if link.kind in FORMS and following is not None and following.kind not in FORMS:
+                raise ValueError(
+                    f"`chain` has '{following.text}' after '{link.text}', but only quantize and export may follow these: "
+                    "each makes a form of the float model before them."
+                )
             if link.kind == "prune" and not link.options:
                 raise ValueError("`chain` has 'prune' without a share to remove, such as 'prune:intermediate=0.5'.")
 

@@ -92,6 +92,8 @@ class CompressionChain:
                 raise ValueError(
                     f"`chain` has '{link.text}', but only models of classes are distilled, not {self.task}."
                 )
+            if link.kind in ("distil", "finetune", "qat"):
+                self._arguments(link, self.out)
             if link.kind == "prune":
                 model = self._pruned(model, link)
             elif link.kind == "mask":
@@ -136,6 +138,7 @@ class CompressionChain:
         form.model.eval()
         if isinstance(form.model, PreTrainedModel):
             form.model.save_pretrained(form.folder)
+            self.processor.save_pretrained(form.folder)
 
     def _pruned(self, model: PreTrainedModel, link: Link) -> PreTrainedModel:
         options = dict(link.options)
@@ -151,13 +154,17 @@ class CompressionChain:
         shutil.copytree(folder, self.out / ONNX_FOLDER, dirs_exist_ok=True)
         return load_onnx(folder, threads=1)
 
-    def _trained(self, model: PreTrainedModel, link: Link, folder: Path) -> PreTrainedModel:
+    def _arguments(self, link: Link, folder: Path) -> DistillationConfig:
+        """How a link that trains does it."""
         rate = link.options.get("learning_rate", self.args.learning_rate)
         changes = {"num_train_epochs": link.options.get("epochs", self.args.num_train_epochs), "learning_rate": rate}
         changes |= {"output_dir": str(folder), "push_to_hub": False}
+        return replace(self.args, **changes, **({"alpha": 0.0} if link.kind == "finetune" else {}))
+
+    def _trained(self, model: PreTrainedModel, link: Link, folder: Path) -> PreTrainedModel:
         if link.kind == "qat":
             prepare_qat(model)
-        args = replace(self.args, **changes, **({"alpha": 0.0} if link.kind == "finetune" else {}))
+        args = self._arguments(link, folder)
         options = {
             "train_dataset": self.train,
             "eval_dataset": self.evaluation,
@@ -172,7 +179,8 @@ class CompressionChain:
             shared = {part.name: getattr(args, part.name) for part in fields(GenkitConfig) if part.init}
             trainer = FineTuningTrainer(model, FineTuningConfig(**shared), **options)
         show_one_line(trainer, link.text).train()
-        return trainer.accelerator.unwrap_model(trainer.model).eval()
+        self.teacher.cpu()  # all forms are judged on one core
+        return trainer.accelerator.unwrap_model(trainer.model).cpu().eval()
 
 
 def _masked(model: PreTrainedModel, link: Link) -> PreTrainedModel:
@@ -188,7 +196,4 @@ def _int8(link: Link) -> str | None:
 
 
 def _quantization(link: Link) -> dict:
-    options = {"method": "int8_dynamic", **link.options}
-    if "embeddings" in options:
-        options["embeddings"] = options["embeddings"] == "true"
-    return options
+    return {"method": "int8_dynamic", **link.options}

@@ -18,6 +18,7 @@ from ..trainers.hub_mixin import VERSIONS
 from ..trainers.tasks import AUTO_CLASSES, CLASSIFICATION, line_up
 from .chain import Form
 from .memory import peak_memory
+from .onnx_model import OnnxModel
 
 
 ROUNDS = 5
@@ -125,7 +126,7 @@ def rows_of(judged: list[JudgedForm], task: str) -> list[dict[str, str]]:
         row["Parameters"] = f"{form.parameters:,}"
         row["Size"] = f"{form.size_bytes / 1e6:.2f} MB ({whole.size_bytes / form.size_bytes:.1f}x smaller)"
         row["Latency, one core"] = f"{form.latency_ms:.2f} ms ({whole.latency_ms / form.latency_ms:.1f}x faster)"
-        row["Peak memory"] = "" if form.peak_bytes is None else f"{form.peak_bytes / 1e6:.0f} MB"
+        row["Peak memory"] = "" if form.peak_bytes is None else f"{form.peak_bytes / 1e6:.1f} MB"
         rows.append(row | {"Pareto": "yes" if form.is_pareto else "no"})
     return rows
 
@@ -204,8 +205,9 @@ def finish_compression(
         limits.append(
             f"It is quantized: loading it needs {_library(quantization)}, and it is not meant to be trained."
         )
-    if (out / ONNX_FOLDER).is_dir():
-        limits.append(f"{ONNX_FOLDER}/model.onnx is the last row of the table, for onnxruntime.")
+    exported = [form.name for form in forms if isinstance(form.model, OnnxModel)]
+    if exported:
+        limits.append(f"{ONNX_FOLDER}/model.onnx, for onnxruntime, is the form '{exported[-1]}' of the table.")
     facts = CardFacts(
         model_name=(hub_model_id or str(out.resolve())).split("/")[-1],
         task=task,

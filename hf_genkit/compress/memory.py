@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,10 @@ from safetensors.torch import load_file, save_file
 from .onnx_model import ONNX_NAME, load_onnx
 
 
-def peak_memory(folder: str | Path, auto_class: str, sample: Mapping[str, torch.Tensor]) -> int:
+logger = logging.getLogger(__name__)
+
+
+def peak_memory(folder: str | Path, auto_class: str, sample: Mapping[str, torch.Tensor]) -> int | None:
     """
     How much memory loading a model and one pass take at most, beyond what the imported libraries take. On Linux.
 
@@ -26,13 +30,16 @@ def peak_memory(folder: str | Path, auto_class: str, sample: Mapping[str, torch.
         sample (mapping from `str` to `torch.Tensor`): Inputs of `forward`.
 
     Returns:
-        `int`: Bytes of resident memory.
+        `int` or `None`: Bytes of resident memory; `None` where it can't be taken, as on other systems than Linux.
     """
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "sample.safetensors"
         save_file({name: value.contiguous() for name, value in sample.items()}, path)
         command = [sys.executable, "-m", __name__, str(folder), auto_class, str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        logger.warning(f"The peak memory of '{folder}' can't be taken: {done.stderr.strip().splitlines()[-1]}")
+        return None
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -18,3 +18,9 @@ def is_adapter(model: nn.Module) -> bool:
 def bare(model: nn.Module) -> nn.Module:
     """The model that an adapter of peft wraps, or the model itself."""
     return model.get_base_model() if is_adapter(model) else model
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many parameters answer: the base's and the adapter's, without the old head that peft keeps beside a new one."""
+    replaced = [p for name, p in model.named_parameters() if ".original_module." in name]
+    return bare(model).num_parameters() - sum(parameter.numel() for parameter in replaced)

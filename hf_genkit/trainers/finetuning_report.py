@@ -12,6 +12,7 @@ from ..arguments import DataArguments
 from ..data import normalise_transcript
 from ..evaluation import WordErrorRate, measure_efficiency, plot_curves, text_table, wilson_interval
 from ..hub import Result
+from .adapters import count_parameters
 from .finetuning_trainer import FineTuningTrainer
 from .generation_report import dataset_facts
 from .inputs import student_inputs, with_float_pixels
@@ -34,10 +35,9 @@ def example_of(trainer: FineTuningTrainer, dataset) -> dict[str, torch.Tensor]:
     return inputs | ({"decoder_input_ids": trainer.decoder_inputs(labels)} if trainer.task == SPEECH else {})
 
 
-def optimizer_bytes(trainer: FineTuningTrainer) -> int:
-    """What the optimizer keeps from one step to the next."""
-    states = trainer.optimizer.state.values()
-    tensors = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
+def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """What an optimizer keeps from one step to the next."""
+    tensors = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
@@ -118,15 +118,16 @@ def finish_fine_tuning(
         rows.insert(0, _row("before", test_results(trainer, before, len(test)), None))
     print(f"\n{text_table(rows)}\n")
     print(
-        f"{trainable:,} of {efficiency['parameters']:,} parameters were trained; the optimizer kept "
-        f"{optimizer_bytes(trainer) / 1e6:.1f} MB."
+        f"{trainable:,} of {count_parameters(model):,} parameters were trained; the optimizer kept "
+        f"{optimizer_bytes(trainer.optimizer) / 1e6:.1f} MB."
     )
     found = {
         **{name: value for name, value in metrics.items() if isinstance(value, int | float)},
         **{f"before_{name}": value for name, value in (before or {}).items() if name.startswith("test_")},
-        **{name: efficiency[name] for name in ("parameters", "size_bytes", "latency_ms", "threads")},
+        **{name: efficiency[name] for name in ("size_bytes", "latency_ms", "threads")},
+        "parameters": count_parameters(model),
         "trainable_parameters": trainable,
-        "optimizer_bytes": optimizer_bytes(trainer),
+        "optimizer_bytes": optimizer_bytes(trainer.optimizer),
         "steps": trainer.state.global_step,
         "seconds": round(seconds, 1),
         "processes": trainer.accelerator.num_processes,

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
+from xxhash import xxh64
 
+from ..arguments import check_choice
 from ..hub import CardFacts, Result, hub_id
 from ..losses import cross_entropy, label_smoothing_cross_entropy
-from .adapters import BASE_CONFIG, bare, is_adapter
+from .adapters import BASE_CONFIG, bare, count_parameters, is_adapter
 from .base import GenkitTrainer
 from .finetuning_config import FineTuningConfig
 from .inputs import argument_names, student_inputs, with_float_pixels
@@ -159,9 +161,27 @@ class FineTuningTrainer(GenkitTrainer):
             config = model.peft_config[model.active_adapter].to_dict()
             chosen = ("peft_type", "r", "lora_alpha", "lora_dropout", "use_dora", "target_modules")
             identity["adapter"] = {name: _plain(config[name]) for name in chosen}
+            identity["adapter"]["base"] = config["base_model_name_or_path"]
         frozen = sorted(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
-        identity["frozen"] = {"parameters": len(frozen)}
+        identity["frozen"] = {"parameters": len(frozen), "names": xxh64("\n".join(frozen).encode()).hexdigest()}
         return identity
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        if self.is_adapter:
+            model = self.accelerator.unwrap_model(self.model)
+            base = model.peft_config[model.active_adapter].base_model_name_or_path
+            if hub_id(base) is None:
+                raise ValueError(
+                    f"The adapter's base '{base}' is not on the Hub, so nobody could load the adapter from there: push the "
+                    "base first and start from its id."
+                )
+        super().init_hf_repo(token, private)
+
+    def check_before_training(self) -> None:
+        metric = self.args.metric_for_best_model
+        if metric is not None and self.compute_metrics is None and not isinstance(self.eval_dataset, dict):
+            known = ["loss", "accuracy", *(["perplexity"] if self.task in LANGUAGE else [])]
+            check_choice("metric_for_best_model", metric.removeprefix("eval_"), known)
 
     def card_results(self) -> list[Result]:
         names = {"eval_accuracy": ("accuracy", "Accuracy")}
@@ -176,7 +196,8 @@ class FineTuningTrainer(GenkitTrainer):
         base = self.starts_from or None
         if self.task not in LANGUAGE:
             facts.labels = facts.labels or list(bare(model).config.id2label.values())
-        facts.parameters = facts.parameters or bare(model).num_parameters()
+        if "parameters" not in self._described:
+            facts.parameters = count_parameters(model)
         facts.base_model = facts.base_model or hub_id(base)
         if facts.base_model is not None:
             facts.base_model_relation = facts.base_model_relation or ("adapter" if self.is_adapter else "finetune")

@@ -13,7 +13,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ..arguments import check_choice
 from ..data import ClassificationData
-from .quantized_loading import bitsandbytes_config
+from .quantized_loading import in_few_bits
 from .tasks import AUTO_CLASSES
 
 
@@ -54,7 +54,7 @@ def classifier_from_pretrained(
         trust_remote_code=trust_remote_code,
         ignore_mismatched_sizes=True,
         dtype="float32",
-        quantization_config=bitsandbytes_config(bits),
+        **in_few_bits(bits),
     )
 
 

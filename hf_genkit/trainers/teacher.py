@@ -9,7 +9,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
 from .inputs import argument_names, teacher_inputs, with_float_pixels
-from .quantized_loading import bitsandbytes_config
+from .quantized_loading import in_few_bits
 from .tasks import AUTO_CLASSES
 from .teacher_cache import KEY_BYTES, TeacherCache, weights_fingerprint
 
@@ -48,7 +48,7 @@ def load_teacher(
         name,
         revision=revision,
         dtype=dtype or "auto",
-        quantization_config=bitsandbytes_config(None if quantization is None else int(quantization[0])),
+        **in_few_bits(None if quantization is None else int(quantization[0])),
         trust_remote_code=trust_remote_code,
     )
     return model, _image_processor(name, revision, trust_remote_code) if task == "image-classification" else None

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import transformers
-from transformers import PreTrainedModel
+from transformers import AutoProcessor, PreTrainedModel
 from transformers.utils import cached_file
 
 from ..arguments import check_choice
 from ..trainers.adapters import BASE_CONFIG
-from ..trainers.quantized_loading import bitsandbytes_config
+from ..trainers.quantized_loading import in_few_bits
 from ..trainers.tasks import AUTO_CLASSES
 from .lora import PEFT_TASKS, adapter_config, import_peft
 
@@ -54,11 +54,29 @@ def load_base(
         loader = AUTO_CLASSES[tasks.get(recorded.task_type, "text-generation")]
     return loader.from_pretrained(
         recorded.base_model_name_or_path,
-        quantization_config=bitsandbytes_config(bits),
+        dtype="float32",
         ignore_mismatched_sizes=True,
+        **in_few_bits(bits),
         **labels,
         **options,
     )
+
+
+def processor_of(adapter: str, *, trust_remote_code: bool = False):
+    """
+    The tokenizer or processor beside an adapter, else that of its base.
+
+    Args:
+        adapter (`str`): Hub id or local folder.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run code from the repos.
+    """
+    recorded = adapter_config(adapter)
+    try:
+        return AutoProcessor.from_pretrained(adapter, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError):
+        return AutoProcessor.from_pretrained(
+            recorded.base_model_name_or_path, revision=recorded.revision, trust_remote_code=trust_remote_code
+        )
 
 
 def load_adapter(

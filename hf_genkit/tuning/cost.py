@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..arguments import check_choice
+from ..trainers.finetuning_report import optimizer_bytes
 
 
 OPTIMIZERS = {
@@ -103,8 +104,8 @@ def training_cost(
     return TrainingCost(
         trainable_parameters=count,
         frozen_parameters=sum(parameter.numel() for parameter in model.parameters()) - count,
-        optimizer_bytes=sum(_nbytes(value) for state in rule.state.values() for value in state.values()),
-        gradient_bytes=sum(_nbytes(parameter.grad) for parameter in trainable),
+        optimizer_bytes=optimizer_bytes(rule),
+        gradient_bytes=sum(parameter.grad.nbytes for parameter in trainable),
         activation_bytes=activation_bytes,
         step_seconds=statistics.median(seconds[1:]),
     )
@@ -132,7 +133,3 @@ def _activation_bytes(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> i
         loss = _loss(model, inputs)  # holds the graph, so no storage's address is used twice
     del loss
     return sum(saved.values())
-
-
-def _nbytes(value) -> int:
-    return value.numel() * value.element_size() if isinstance(value, torch.Tensor) else 0

@@ -1,7 +1,11 @@
 """The data, the model and its processor that a command line of fine-tuning asks for, fitted to each other."""
 
+import copy
+from functools import cached_property
+
 import datasets
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedModel
+from transformers.utils import cached_file
 
 from ..arguments import AdaptationArguments, FineTuningDataArguments, FineTuningModelArguments, check_choice
 from ..data import ClassificationData, LanguageData, SpeechData, image_processor_for, load_data, train_tokenizer
@@ -9,7 +13,7 @@ from ..data.columns import LABEL_NAMES
 from ..data.token_samples import set_chat_template
 from ..trainers.inputs import with_float_pixels
 from ..trainers.models import classifier_from_config, classifier_from_pretrained, load_processor, new_config
-from ..trainers.quantized_loading import bitsandbytes_config
+from ..trainers.quantized_loading import in_few_bits
 from ..trainers.tasks import AUTO_CLASSES, CLASSIFICATION, SPEECH
 from .freezing import GradualUnfreezing, freeze_layers
 from .lora import add_lora, import_peft
@@ -43,14 +47,66 @@ class FineTuning:
     ):
         if adaptation.peft != "none":
             import_peft()
-        bitsandbytes_config(self._bits(adaptation))
+        in_few_bits(self._bits(adaptation))
         self.model_args, self.adaptation, self.data_args = model_args, adaptation, data_args
+        self._check_source()
         splits = load_data(**data_args.for_loading())
         self.task = model_args.task if model_args.task != "auto" else self._task_of(splits["train"])
         self.data = self._data(splits)
         if self.task in CLASSIFICATION:
             check_choice("task", self.task, [self.data.task])
+        self._check_config()
         self.processor = self._processor()
+        self._check_length()
+
+    def _check_source(self) -> None:
+        """Refuses what can't be trained as it is: an adapter, or weights in few bits without one."""
+        name = self.model_args.model_name_or_path
+        if name is None:
+            return
+        found = cached_file(
+            name, "adapter_config.json", revision=self.model_args.model_revision,
+            _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False,
+        )  # fmt: skip
+        if found is not None:
+            raise ValueError(f"'{name}' is an adapter: make a plain model of it with recipes/merge_adapters.py first.")
+        if self.adaptation.peft == "none" and hasattr(self._config, "quantization_config"):
+            raise ValueError(
+                f"'{name}' is quantized, so its weights can't be changed: start from its full-precision weights."
+            )
+
+    def _check_config(self) -> None:
+        """Refuses an architecture that has no head for the task."""
+        config = self._config
+        if type(config) not in AUTO_CLASSES[self.task]._model_mapping and not hasattr(config, "auto_map"):
+            raise ValueError(
+                f"A '{config.model_type}' model has no head for {self.task}: choose another model or task."
+            )
+
+    def _check_length(self) -> None:
+        """Refuses texts that are longer than the model can read."""
+        if self.task in ("image-classification", SPEECH):
+            return
+        known = [getattr(self._config, "max_position_embeddings", None), self.processor.model_max_length]
+        most = min(value for value in known if value is not None)
+        if self.data_args.max_length > most:
+            raise ValueError(
+                f"`max_length` is {self.data_args.max_length}, but the model reads at most {most} tokens."
+            )
+
+    def check_head(self) -> None:
+        """
+        Refuses a model of other classes than the data's, whose head would be replaced by a new one.
+
+        Raises:
+            `ValueError`: The classes differ in name or order.
+        """
+        known = [name for _, name in sorted(self._config.id2label.items())]
+        if self.task in CLASSIFICATION and known != self.labels:
+            raise ValueError(
+                f"'{self.model_args.model_name_or_path}' knows the classes {', '.join(known[:10])}, but the data have "
+                f"{', '.join(self.labels[:10])}: fine-tune it with recipes/finetune.py first."
+            )
 
     # ---- Data ----
 
@@ -68,7 +124,7 @@ class FineTuning:
         is_causal = type(config) in AUTO_CLASSES["text-generation"]._model_mapping
         return "fill-mask" if is_masked or not is_causal or config.model_type == "bert" else "text-generation"
 
-    @property
+    @cached_property
     def _config(self):
         args = self.model_args
         if args.model_name_or_path is None:
@@ -181,14 +237,14 @@ class FineTuning:
             if self.task in CLASSIFICATION:
                 return classifier_from_pretrained(args.model_name_or_path, self.data, bits=bits, **loading)
             model = AUTO_CLASSES[self.task].from_pretrained(
-                args.model_name_or_path, dtype="float32", quantization_config=bitsandbytes_config(bits), **loading
+                args.model_name_or_path, dtype="float32", **in_few_bits(bits), **loading
             )
             if self.task == SPEECH and args.language is not None:
                 model.generation_config.update(language=args.language, task="transcribe")
             return model
         if self.task in CLASSIFICATION:
             if args.from_scratch:
-                config = self._config
+                config = copy.deepcopy(self._config)
                 config.id2label, config.label2id = self.data.id2label, self.data.label2id
                 return AUTO_CLASSES[self.task].from_config(config)
             return classifier_from_config(args.model_config, self.data, self.processor)

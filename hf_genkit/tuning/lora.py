@@ -72,7 +72,7 @@ def add_lora(
         `peft.PeftModel`: The model with its adapter.
 
     Raises:
-        `ValueError`: The rank is below 1, the dropout outside [0, 1), or a target is no layer's name.
+        `ValueError`: The rank is below 1, the dropout outside [0, 1), or a target is no layer's name or a tied head.
         `ImportError`: peft is not installed.
     """
     peft = import_peft()
@@ -134,6 +134,7 @@ def _options_of_transformer(model: PreTrainedModel, targets: Sequence[str] | Non
             chosen = set(inside)
     else:
         chosen = _found(model, targets, must_exist=True)
+        _check_untied(model, chosen)
     ends = tuple(f".{end}" for end in chosen)
     in_head = [name for name in _adaptable(model) if name.split(".")[0] in head and f".{name}".endswith(ends)]
     return {
@@ -142,6 +143,17 @@ def _options_of_transformer(model: PreTrainedModel, targets: Sequence[str] | Non
         "modules_to_save": head or None,
         "task_type": PEFT_TASKS.get(task),
     }
+
+
+def _check_untied(model: PreTrainedModel, targets: set[str]) -> None:
+    """An adapter on a head that shares its weights with the embeddings could not be merged."""
+    head = model.get_output_embeddings()
+    if head is None or head.weight is not model.get_input_embeddings().weight:
+        return
+    (name,) = [name for name, module in model.named_modules() if module is head]
+    for target in targets:
+        if f".{name}".endswith(f".{target}"):
+            raise ValueError(f"`targets` has '{target}', but that head shares its weights with the embeddings.")
 
 
 def load_lora(

@@ -196,4 +196,4 @@ def _cost(trainer: FineTuningTrainer) -> dict:
     inputs = with_float_pixels(student_inputs(batch, trainer.input_names), trainer.image_processor)
     with trainer.compute_loss_context_manager():
         cost = training_cost(trainer.accelerator.unwrap_model(trainer.model), {**inputs, "labels": labels}, steps=3)
-    return {**asdict(cost), "optimizer_bytes": optimizer_bytes(trainer)}
+    return {**asdict(cost), "optimizer_bytes": optimizer_bytes(trainer.optimizer)}

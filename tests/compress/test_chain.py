@@ -85,6 +85,7 @@ def test_each_link_starts_from_the_last_and_its_form_is_saved(run):
     assert forms[1].model.config.num_hidden_layers == 1
     assert forms[1].model.config.intermediate_size == 32
     assert all((form.folder / "config.json").is_file() for form in forms)
+    assert all((form.folder / "preprocessor_config.json").is_file() for form in forms)
     weights = [form.model.state_dict()["vit.layers.0.mlp.fc1.weight"] for form in forms[1:5]]
     assert not torch.equal(weights[1], weights[2]), "distillation moved nothing"
 
@@ -159,7 +160,7 @@ def test_the_report_names_what_it_takes_to_load_and_passes_the_hubs_rules(run, c
     assert "base_model: me/vit" in card
     assert "base_model_relation: quantized" in card
     assert "needs torchao" in card
-    assert "onnx/model.onnx" in card
+    assert "onnx/model.onnx, for onnxruntime, is the form 'export:int8=none' of the table" in card
     assert Image.open(out / "pareto.png").width > 500
     assert len(json.loads((out / "results.json").read_text())["forms"]) == 7
     assert "Accuracy" in capsys.readouterr().out
@@ -178,6 +179,10 @@ def test_the_report_names_what_it_takes_to_load_and_passes_the_hubs_rules(run, c
         (["distil", "mask:n=2,m=5"], "can't be divided into groups of 5"),
         (["distil", "quantize:method=int3"], "`method` is 'int3'"),
         (["distil", "export:int8=4bit"], "`int8` is '4bit', but it must be one of none, dynamic, static"),
+        (["distil", "distil:learning_rate=-1"], "`learning_rate` is -1.0"),
+        (["quantize", "distil"], "'distil' after 'quantize', but only quantize and export may follow"),
+        (["quantize:embeddings=yes"], "'yes' is no value for 'embeddings'"),
+        (["qat", "quantize:method=nf4"], "'qat', which must be followed by 'quantize:method=int8_dynamic'"),
         (["qat", "export"], "'qat', which must be followed by 'quantize"),
         ([], "`chain` is empty"),
     ],

@@ -8,8 +8,17 @@ import datasets
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForImageClassification, AutoModelForMaskedLM, AutoTokenizer
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    ViTConfig,
+)
 
+from hf_genkit.compress import quantize
+from hf_genkit.data import image_processor_for
 from hf_genkit.hub import check_model_card
 
 from .launching import REPOSITORY, launch
@@ -79,6 +88,44 @@ def test_an_adapter_is_trained_alone_and_merged_into_a_plain_model(classifier, t
     assert AutoModelForImageClassification.from_pretrained(merged).config.id2label[3] == "3"
 
 
+def test_what_cannot_be_trained_or_compressed_is_refused_by_its_source(
+    classifier, tmp_path, monkeypatch, capsys, refusal
+):
+    adapter, small = tmp_path / "adapter", tmp_path / "small"
+    source = ["--model_config", "null", "--model_name_or_path", classifier]
+    run(monkeypatch, "finetune", *source, "--peft", "lora", "--lora_rank", 2, "--output_dir", adapter)
+    quantize(AutoModelForImageClassification.from_pretrained(classifier), "int8_weight_only").save_pretrained(small)
+    AutoImageProcessor.from_pretrained(classifier).save_pretrained(small)
+    out = ["--output_dir", tmp_path / "out", "--model_name_or_path"]
+    train = ["--model_config", "null", *out]
+    capsys.readouterr()
+    assert "is an adapter: make a plain model of it" in refusal("finetune", *train, adapter)
+    assert "is quantized, so its weights can't be changed" in refusal("finetune", *train, small)
+    assert "is an adapter: make a plain model of it" in refusal("compress", *out, adapter)
+    assert "is quantized, so its weights can't be changed" in refusal("compress", *out, small)
+    assert not (tmp_path / "out" / "forms").exists()
+
+
+def test_a_model_of_other_classes_is_not_compressed(tmp_path, refusal):
+    config = ViTConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, image_size=8, patch_size=4,
+        num_channels=1, num_labels=7,
+    )  # fmt: skip
+    AutoModelForImageClassification.from_config(config).save_pretrained(tmp_path / "seven")
+    image_processor_for(1, 8).save_pretrained(tmp_path / "seven")
+    words = ["--model_name_or_path", tmp_path / "seven", "--output_dir", tmp_path / "out"]
+    assert "knows the classes LABEL_0, LABEL_1" in refusal("compress", *words)
+
+
+def test_another_base_in_the_same_folder_is_refused(classifier, tmp_path, monkeypatch, capsys, refusal):
+    source = ["--model_config", "null", "--model_name_or_path", classifier, "--output_dir", tmp_path / "out"]
+    run(monkeypatch, "finetune", *source, "--unfreeze_every", 1)
+    before = (tmp_path / "out" / "model.safetensors").read_bytes()
+    capsys.readouterr()
+    assert "holds another run (unfreeze_every 1.0 there" in refusal("finetune", *source)
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
+
+
 def test_frozen_layers_are_those_of_the_start(classifier, tmp_path, monkeypatch):
     words = ["--model_config", "null", "--model_name_or_path", classifier, "--freeze_first", 1, "--unfreeze_every", 1]
     run(monkeypatch, "finetune", *words, "--output_dir", tmp_path / "out")
@@ -119,6 +166,12 @@ def test_a_causal_model_is_pretrained_and_tuned_from_scratch_on_the_same_data(co
     assert tuned["before_test_perplexity"] == pytest.approx(first["test_perplexity"], rel=1e-4)
     assert tuned["test_perplexity"] < scratch["test_perplexity"]
     assert "before_test_perplexity" not in scratch
+
+
+def test_texts_longer_than_the_model_reads_are_refused(corpus, tmp_path, refusal):
+    short = '{"model_type": "gpt2", "n_positions": 16, "n_embd": 16, "n_layer": 1, "n_head": 2}'
+    words = ["--dataset_name", corpus, "--model_config", short, "--output_dir", tmp_path / "out"]
+    assert "`max_length` is 32, but the model reads at most 16 tokens" in refusal("finetune", *words, *LANGUAGE_RUN)
 
 
 def test_a_masked_model_learns_to_fill_gaps(corpus, tmp_path, monkeypatch):

@@ -116,6 +116,15 @@ def test_bad_arguments_are_refused_in_one_sentence(options, message, tmp_path):
         FineTuningConfig(str(tmp_path), **options)
 
 
+def test_a_misspelt_metric_for_the_best_model_is_refused_before_training(tmp_path):
+    trainer = finetuning_trainer(
+        tiny_model("bert"), tmp_path / "out", samples("bert"), metric_for_best_model="acuracy"
+    )
+    with pytest.raises(ValueError, match=r"`metric_for_best_model` is 'acuracy', .* \(did you mean 'accuracy'\?\)"):
+        trainer.train()
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
 def test_momentum_that_is_given_wins():
     config = FineTuningConfig("x", optim="momentum", optim_args="momentum=0.5,nesterov=true")
     assert config.optim_args == "momentum=0.5,nesterov=true"

@@ -68,7 +68,7 @@ def pad_any(features: list[dict]) -> dict[str, torch.Tensor]:
 
 
 def finetuning_trainer(model, folder, rows: list[dict], **options) -> FineTuningTrainer:
-    callbacks = options.pop("callbacks", None)
+    own = {name: options.pop(name) for name in ("callbacks", "processing_class") if name in options}
     defaults = {
         "per_device_train_batch_size": 8, "max_steps": 1, "max_grad_norm": 0.0, "learning_rate": 1e-2, "use_cpu": True,
         "save_strategy": "no", "disable_tqdm": True, "logging_steps": 1,
@@ -79,5 +79,5 @@ def finetuning_trainer(model, folder, rows: list[dict], **options) -> FineTuning
         train_dataset=rows,
         eval_dataset=rows,
         data_collator=pad_any,
-        callbacks=callbacks,
+        **own,
     )

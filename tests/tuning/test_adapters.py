@@ -1,20 +1,29 @@
 """Adapters of transformers' models: trained and saved alone, resumed, loaded, merged, several into one; QLoRA."""
 
 import json
+import re
 import sys
 
 import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 from transformers.pytorch_utils import Conv1D
 
 from hf_genkit import add_lora, load_adapter, merge_adapters
+from hf_genkit.data import train_tokenizer
 from hf_genkit.hub import check_model_card, push_folder
-from hf_genkit.trainers.quantized_loading import bitsandbytes_config
+from hf_genkit.trainers.quantized_loading import in_few_bits
 
-from ..trainers.tiny import CONFIGS, tiny_model
+from ..trainers.tiny import CONFIGS, TEXT, tiny_model
 from ..trainers.tiny_finetuning import finetuning_model, finetuning_trainer, pad_any, samples
 
 
@@ -154,7 +163,7 @@ def quantizable(tmp_path):
         num_key_value_heads=2, head_dim=32, pad_token_id=0,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
-    return LlamaForCausalLM.from_pretrained(tmp_path / "base", quantization_config=bitsandbytes_config(4))
+    return LlamaForCausalLM.from_pretrained(tmp_path / "base", **in_few_bits(4))
 
 
 def test_qlora_trains_an_adapter_on_a_base_in_four_bits(tmp_path):
@@ -202,6 +211,8 @@ def test_the_card_of_a_hub_base_names_it_with_revision_and_relation(hub, tmp_pat
     trainer.train()
     trainer.evaluate()
     trainer.push_to_hub()
+    recorded = json.loads(hub.files("tester/adapter")["adapter_config.json"])
+    assert recorded["base_model_name_or_path"] == "tester/base"
     text = hub.files("tester/adapter")["README.md"].decode()
     assert "base_model: tester/base\n" in text
     assert "base_model_relation: adapter\n" in text
@@ -211,7 +222,76 @@ def test_the_card_of_a_hub_base_names_it_with_revision_and_relation(hub, tmp_pat
     torch.testing.assert_close(logits(loaded, "bert"), logits(trainer.model, "bert"), rtol=1e-4, atol=1e-5)
 
 
+def test_the_snippet_of_an_adapter_with_another_head_than_its_base_runs(tmp_path, monkeypatch, capsys):
+    tokenizer = train_tokenizer(["This is an example."] * 3, 300)
+    base = BertForSequenceClassification(BertConfig(**{**TEXT, "vocab_size": 300}, num_labels=2))
+    base.save_pretrained(tmp_path / "base")
+    labels = {0: "bad", 1: "fair", 2: "good"}
+    model = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "base", id2label=labels, ignore_mismatched_sizes=True
+    )
+    trainer = finetuning_trainer(
+        add_lora(model, rank=2), tmp_path / "adapter", samples("bert"), processing_class=tokenizer
+    )
+    trainer.train()
+    trainer.save_model()
+    trainer.create_model_card()
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    monkeypatch.chdir(tmp_path / "adapter")
+    capsys.readouterr()
+    exec(re.search(r"```python\n(.*?)```", card, re.DOTALL).group(1).replace('"base"', '"../base"'), {})
+    assert capsys.readouterr().out.strip() in labels.values()
+
+
+def test_the_card_counts_neither_the_old_head_nor_nothing_of_the_adapter(tmp_path):
+    base = tiny_model("bert").num_parameters()
+    trainer = train_adapter("bert", tmp_path, steps=1)
+    adapter = sum(p.numel() for name, p in trainer.model.named_parameters() if "lora_" in name)
+    assert trainer.card_facts().parameters == base + adapter
+
+
+def test_a_base_in_bfloat16_is_loaded_as_it_was_trained(tmp_path):
+    trainer = train_adapter("llama", tmp_path)
+    finetuning_model("llama").to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    merged = load_adapter(str(tmp_path / "adapter"), merge=True)
+    assert {parameter.dtype for parameter in merged.parameters()} == {torch.float32}
+    assert trainer.model.dtype == torch.float32
+
+
+def test_a_quantized_model_keeps_its_weights_where_no_bits_are_asked_for(tmp_path):
+    """`quantization_config=None` would switch the folder's own quantization off, and leave random weights."""
+    assert in_few_bits(None) == {}
+    model = quantizable(tmp_path)
+    model.save_pretrained(tmp_path / "small")
+    found = LlamaForCausalLM.from_pretrained(tmp_path / "small", **in_few_bits(None))
+    torch.testing.assert_close(logits(found, "llama"), logits(model, "llama"), rtol=0.02, atol=0.02)
+
+
 # ---- Refusals ----
+
+
+def test_another_base_or_other_frozen_layers_are_another_run(tmp_path):
+    trainer = train_adapter("llama", tmp_path, steps=1)
+    finetuning_model("llama").save_pretrained(tmp_path / "other")
+    other = add_lora(LlamaForCausalLM.from_pretrained(tmp_path / "other"), rank=2)
+    with pytest.raises(ValueError, match=r"holds another run \(.*base .*base there, .*other here"):
+        finetuning_trainer(other, tmp_path / "adapter", samples("llama")).train()
+    assert trainer.state.global_step == 1
+
+
+def test_an_adapter_of_a_local_base_is_not_pushed(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", hub.write_token)
+    base = saved(finetuning_model("llama"), tmp_path / "base")
+    with pytest.raises(ValueError, match="base' is not on the Hub, so nobody could load the adapter"):
+        finetuning_trainer(
+            add_lora(base, rank=2), tmp_path / "adapter", samples("llama"), hub_model_id="adapter", push_to_hub=True
+        )
+
+
+def test_a_tied_head_is_not_adapted(tmp_path):
+    model = LlamaForCausalLM(LlamaConfig(**TEXT, num_key_value_heads=2, tie_word_embeddings=True))
+    with pytest.raises(ValueError, match="`targets` has 'lm_head', but that head shares its weights"):
+        add_lora(model, targets=["lm_head", "q_proj"])
 
 
 def test_bad_adapters_are_refused_in_one_sentence(tmp_path, monkeypatch):
@@ -243,4 +323,4 @@ def test_a_missing_library_says_how_to_install_it(monkeypatch):
         add_lora(finetuning_model("llama"))
     monkeypatch.setattr("hf_genkit.trainers.quantized_loading.is_bitsandbytes_available", lambda: False)
     with pytest.raises(ImportError, match=r'pip install "hf-genkit\[bnb\]"'):
-        bitsandbytes_config(4)
+        in_few_bits(4)
