@@ -73,13 +73,16 @@ def render(results: list[dict]) -> str:
 
 
 def tables(results: list[dict]) -> dict[str, str]:
-    """All tables by the name in their markers: all results, GAN losses and diffusion variants side by side, one DiT."""
+    """All tables by the name in their markers: all results, and what single benchmarks show side by side."""
     details = {result["name"]: result["details"] for result in results}
     return {
         "benchmarks": render(results),
+        **{f"compress_{name}": details[f"compress-{name}_speed"]["markdown"] for name in ("resnet", "vit", "minilm")},
         "ddpm_quality": details["ddpm_quality-flow"]["markdown"],
         "ddpm_reference": _reference(details["ddpm_quality-reference"]),
         "gan_losses": details["gan_losses-chosen_loss"]["markdown"]["classifier"],
+        "transfer_cells": details["transfer-elpv"]["markdown"],
+        "transfer_cost": details["transfer-memory"]["markdown"],
     }
 
 

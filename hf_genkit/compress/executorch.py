@@ -52,24 +52,17 @@ def export_executorch(
         `ImportError`: executorch, or one of the packages it needs, is not installed.
     """
     check_not_quantized(model)
-    try:
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
-        from executorch.runtime import Runtime
-    except ImportError as error:
-        raise ImportError(f'This export needs executorch ({error}): pip install "hf-genkit[executorch]"') from error
     inputs = {name: value[:1] for name, value in example_inputs.items()}
     was_training = model.training
     try:
         check_output(model.eval(), inputs, output)
+        partitioner, lower, runtime = _import_executorch()
         wrapped = Positional(model, [*inputs], output).eval()
         with tempfile.TemporaryDirectory() as made:
             path = Path(made) / EXECUTORCH_NAME
             program = torch.export.export(wrapped, tuple(inputs.values()))
-            path.write_bytes(
-                to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch().buffer
-            )
-            method = Runtime.get().load_program(path).load_method("forward")
+            path.write_bytes(lower(program, partitioner=[partitioner()]).to_executorch().buffer)
+            method = runtime.get().load_program(path).load_method("forward")
             apart = difference(method.execute(tuple(inputs.values()))[0], run(model, inputs, output))
             if not apart <= tolerance:
                 raise ValueError(
@@ -81,3 +74,14 @@ def export_executorch(
             return {"size_bytes": path.stat().st_size, "difference": apart}
     finally:
         model.train(was_training)
+
+
+def _import_executorch() -> tuple:
+    """What of executorch an export takes: a partitioner, the lowering and the runtime."""
+    try:
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+        from executorch.runtime import Runtime
+    except ImportError as error:
+        raise ImportError(f'This export needs executorch ({error}): pip install "hf-genkit[executorch]"') from error
+    return XnnpackPartitioner, to_edge_transform_and_lower, Runtime

@@ -76,7 +76,8 @@ def word_error_rate(trainer: FineTuningTrainer, dataset) -> float:
         for prediction, reference in trainer.accelerator.gather_for_metrics(list(pairs), use_gather_object=True):
             written.append(prediction)
             said.append(reference)
-    english = model.generation_config.language in (None, "en", "english")
+    language = getattr(model.generation_config, "language", None)  # which models of English alone lack
+    english = language in (None, "en", "english")
     metric = WordErrorRate(partial(normalise_transcript, english=english))
     return metric.compute(predictions=written, references=said)["wer"]
 
