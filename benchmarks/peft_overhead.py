@@ -25,10 +25,10 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PrinterCallback,
-    TrainerCallback,
     get_linear_schedule_with_warmup,
 )
 from transformers.utils import logging
+from workload import EpochTimer
 
 from hf_genkit import FineTuningConfig, FineTuningTrainer, add_lora
 from hf_genkit.data import Batch
@@ -100,16 +100,6 @@ def bare_steps(model, data: Reviews) -> float:
             optimizer.zero_grad()
 
     return cpu_seconds(epoch)
-
-
-class EpochTimer(TrainerCallback):
-    """CPU seconds of an epoch, without the making of a trainer."""
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self.seconds = -time.process_time()
-
-    def on_epoch_end(self, args, state, control, **kwargs):
-        self.seconds += time.process_time()
 
 
 def our_trainer(model, data: Reviews, folder: str, **options) -> FineTuningTrainer:

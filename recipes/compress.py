@@ -31,7 +31,7 @@ from hf_genkit.arguments import (
 from hf_genkit.compress import CompressionChain, finish_compression, judge_forms
 from hf_genkit.data import BatchCollator
 from hf_genkit.hub import check_push_access, push_folder
-from hf_genkit.trainers.generation_report import dataset_facts
+from hf_genkit.trainers.generation_report import dataset_facts, image_facts
 from hf_genkit.tuning import FineTuning
 
 
@@ -83,7 +83,7 @@ def main(argv: list[str]) -> None:
         seconds=time.time() - start,
         hub_model_id=args.hub_model_id,
         license=args.license,
-        image=setup.image_facts,
+        image=image_facts(setup.data, setup.processor),
     )
     if args.push_to_hub:
         push_folder(out, args.hub_model_id, token=args.hub_token, private=args.hub_private_repo)

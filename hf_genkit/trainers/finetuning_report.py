@@ -14,7 +14,7 @@ from ..evaluation import WordErrorRate, measure_efficiency, plot_curves, text_ta
 from ..hub import Result
 from .adapters import count_parameters
 from .finetuning_trainer import FineTuningTrainer
-from .generation_report import dataset_facts
+from .generation_report import dataset_facts, image_facts
 from .inputs import student_inputs, with_float_pixels
 from .tasks import LANGUAGE, SPEECH
 
@@ -187,7 +187,4 @@ def _facts(trainer, data, data_args, results, rows, command, seconds, samples) -
     if trainer.task == "text-generation":
         facts["chat"] = data.format == "chat"
         facts["example_text"] = "Hello! Who are you?" if data.format == "chat" else "The"
-    if trainer.task == "image-classification":
-        grey = len(trainer.image_processor.image_mean) == 1
-        facts |= {"image_mode": "L" if grey else "RGB", "image_size": data.first_image().size}
-    return facts
+    return facts | image_facts(data, trainer.processing_class)

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import torch
+from transformers.image_processing_utils import BaseImageProcessor
 
 from ..arguments import DataArguments
 from ..data import ImageData
@@ -25,6 +26,19 @@ def dataset_facts(data: ImageData, data_args: DataArguments, samples: int | None
         revision=data_args.dataset_revision,
         samples=samples,
     )
+
+
+def image_facts(data, processor) -> dict:
+    """
+    Mode and size of a classifier's images, for its card; empty where the data set has no images.
+
+    Args:
+        data: A data set of `hf_genkit.data`.
+        processor (`BaseImageProcessor` or another): What prepares the inputs.
+    """
+    if not isinstance(processor, BaseImageProcessor):
+        return {}
+    return {"image_mode": "L" if len(processor.image_mean) == 1 else "RGB", "image_size": data.first_image().size}
 
 
 def finish_run(

@@ -16,7 +16,7 @@ from ..hub import Result, TeacherFacts, check_push_access, hub_id
 from .base_config import GenkitConfig
 from .distillation_config import DistillationConfig
 from .distillation_trainer import DistillationTrainer
-from .generation_report import dataset_facts
+from .generation_report import dataset_facts, image_facts
 
 
 # Settings that may change from one call to the next in the same folder.
@@ -147,11 +147,7 @@ class ComparisonReport:
             "limits": limits,
             "pictures": [("curves.png", "Training loss and evaluation accuracy, mean and range over the seeds")],
         }
-        if data.task == "image-classification":
-            image = data.first_image()
-            grey = len(exported.image_processor.image_mean) == 1
-            facts |= {"image_mode": "L" if grey else "RGB", "image_size": image.size}
-        return facts
+        return facts | image_facts(data, exported.processing_class)
 
 
 def claim_comparison(args: GenkitConfig, *others) -> None:

@@ -203,14 +203,6 @@ class FineTuning:
         """The names of the classes; empty for language and speech."""
         return list(self.data.id2label.values()) if self.task in CLASSIFICATION else []
 
-    @property
-    def image_facts(self) -> dict:
-        """Mode and size of the images, for a card; empty where there are none."""
-        if self.task != "image-classification":
-            return {}
-        grey = len(self.processor.image_mean) == 1
-        return {"image_mode": "L" if grey else "RGB", "image_size": self.data.first_image().size}
-
     # ---- Model ----
 
     def new_model(self) -> PreTrainedModel:

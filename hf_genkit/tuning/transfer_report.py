@@ -17,7 +17,7 @@ from ..hub import Result
 from ..trainers.finetuning_config import FineTuningConfig
 from ..trainers.finetuning_report import optimizer_bytes
 from ..trainers.finetuning_trainer import FineTuningTrainer
-from ..trainers.generation_report import dataset_facts
+from ..trainers.generation_report import dataset_facts, image_facts
 from ..trainers.inputs import student_inputs, with_float_pixels
 from ..trainers.report import claim_comparison
 from .cost import training_cost
@@ -168,10 +168,7 @@ class TransferReport:
             "limits": limits,
             "pictures": [("curves.png", "Training loss and evaluation accuracy, mean and range over the seeds")],
         }
-        if data.task == "image-classification":
-            grey = len(self.exported.image_processor.image_mean) == 1
-            facts |= {"image_mode": "L" if grey else "RGB", "image_size": data.first_image().size}
-        return facts
+        return facts | image_facts(data, self.exported.processing_class)
 
     def _method(self, labels: int, sentence: str) -> str:
         names, classes = ", ".join(self.models), ", ".join(self.transfer_args.pretraining_classes)
