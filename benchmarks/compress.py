@@ -159,7 +159,6 @@ def run(name: str, folder: Path, full: bool) -> None:
         copy.deepcopy(trainer.model),
         config_for(folder / "small", setting, alpha=0.9, temperature=2.0, learning_rate=rate),
         choice,
-        task=data.task,
         train=data.train,
         evaluation=None,
         collator=data.collator,

@@ -126,7 +126,7 @@ def main() -> None:
                         teacher_cache=str(Path(folder, "cache")),
                         **own,
                     )
-                    trainer.teacher = None  # the test needs the labels alone
+                    trainer.teachers = []  # the test needs the labels alone
                     accuracies[kind].append(trainer.evaluate(test)["eval_accuracy"])
                 print(f"seed {seed}: " + ", ".join(f"{k} {v[-1]:.4f}" for k, v in accuracies.items()), flush=True)
         difference = paired_difference(accuracies["distilled"], accuracies["alone"])

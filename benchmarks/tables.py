@@ -120,6 +120,8 @@ def _number(value: float, unit: str) -> str:
         "gray": f"{value:.1f}",
         "min": f"{value:.1f} min",
         "nats": f"{value:.2f} nats",
+        "ppm": f"{value:.2g} ppm" if abs(value) < 10 else f"{value:.0f} ppm",
+        "WER": f"{value:+.4f}",
     }
     return texts.get(unit, f"{value:.3g}x")
 

@@ -15,17 +15,20 @@ __version__ = "0.1.0"
 
 _MODULE_OF = {
     "AdaptationArguments": "arguments",
+    "AdversarialDistillationConfig": "trainers.adversarial_distillation_config",
+    "AdversarialDistillationTrainer": "trainers.adversarial_distillation_trainer",
     "AnomalyArguments": "arguments",
     "DataArguments": "arguments",
-    "GenerativeModelArguments": "arguments",
-    "GenkitParser": "arguments",
-    "SamplingArguments": "arguments",
-    "TeacherStudentArguments": "arguments",
     "DiffusionConfig": "trainers.diffusion_config",
+    "DiffusionDistillationConfig": "trainers.diffusion_distillation_config",
+    "DiffusionDistillationTrainer": "trainers.diffusion_distillation_trainer",
     "DiffusionModelArguments": "arguments",
     "DiffusionTrainer": "trainers.diffusion_trainer",
     "DistillationConfig": "trainers.distillation_config",
     "DistillationTrainer": "trainers.distillation_trainer",
+    "EarlyExitConfig": "models.early_exit",
+    "EarlyExitForImageClassification": "models.early_exit",
+    "EarlyExitForSequenceClassification": "models.early_exit",
     "FineTuningConfig": "trainers.finetuning_config",
     "FineTuningDataArguments": "arguments",
     "FineTuningModelArguments": "arguments",
@@ -34,14 +37,22 @@ _MODULE_OF = {
     "GANModel": "models.gan",
     "GANTrainer": "trainers.gan_trainer",
     "GANTrainingConfig": "trainers.gan_config",
+    "GenerativeModelArguments": "arguments",
+    "GenkitParser": "arguments",
+    "MutualDistillationConfig": "trainers.mutual_config",
+    "MutualDistillationTrainer": "trainers.mutual_trainer",
+    "SamplingArguments": "arguments",
+    "SelfDistillationConfig": "trainers.self_distillation_config",
+    "SelfDistillationTrainer": "trainers.self_distillation_trainer",
+    "TeacherStudentArguments": "arguments",
     "VAEConfig": "models.vae",
     "VAEModel": "models.vae",
     "VAETrainer": "trainers.vae_trainer",
     "VAETrainingConfig": "trainers.vae_config",
     "VQVAEConfig": "models.vq_vae",
     "VQVAEModel": "models.vq_vae",
-    "analyze_gan_stability": "evaluation.gan_stability",
     "add_lora": "tuning.lora",
+    "analyze_gan_stability": "evaluation.gan_stability",
     "freeze_layers": "tuning.freezing",
     "load_adapter": "tuning.adapters",
     "merge_adapters": "tuning.adapters",
@@ -50,13 +61,20 @@ _MODULE_OF = {
 
 __all__ = [
     "AdaptationArguments",
+    "AdversarialDistillationConfig",
+    "AdversarialDistillationTrainer",
     "AnomalyArguments",
     "DataArguments",
     "DiffusionConfig",
+    "DiffusionDistillationConfig",
+    "DiffusionDistillationTrainer",
     "DiffusionModelArguments",
     "DiffusionTrainer",
     "DistillationConfig",
     "DistillationTrainer",
+    "EarlyExitConfig",
+    "EarlyExitForImageClassification",
+    "EarlyExitForSequenceClassification",
     "FineTuningConfig",
     "FineTuningDataArguments",
     "FineTuningModelArguments",
@@ -67,7 +85,11 @@ __all__ = [
     "GANTrainingConfig",
     "GenerativeModelArguments",
     "GenkitParser",
+    "MutualDistillationConfig",
+    "MutualDistillationTrainer",
     "SamplingArguments",
+    "SelfDistillationConfig",
+    "SelfDistillationTrainer",
     "TeacherStudentArguments",
     "VAEConfig",
     "VAEModel",
@@ -99,10 +121,15 @@ if TYPE_CHECKING:
     )
     from .compress.layer_dropping import student_from_teacher
     from .evaluation.gan_stability import analyze_gan_stability
+    from .models.early_exit import EarlyExitConfig, EarlyExitForImageClassification, EarlyExitForSequenceClassification
     from .models.gan import GANConfig, GANModel
     from .models.vae import VAEConfig, VAEModel
     from .models.vq_vae import VQVAEConfig, VQVAEModel
+    from .trainers.adversarial_distillation_config import AdversarialDistillationConfig
+    from .trainers.adversarial_distillation_trainer import AdversarialDistillationTrainer
     from .trainers.diffusion_config import DiffusionConfig
+    from .trainers.diffusion_distillation_config import DiffusionDistillationConfig
+    from .trainers.diffusion_distillation_trainer import DiffusionDistillationTrainer
     from .trainers.diffusion_trainer import DiffusionTrainer
     from .trainers.distillation_config import DistillationConfig
     from .trainers.distillation_trainer import DistillationTrainer
@@ -110,6 +137,10 @@ if TYPE_CHECKING:
     from .trainers.finetuning_trainer import FineTuningTrainer
     from .trainers.gan_config import GANTrainingConfig
     from .trainers.gan_trainer import GANTrainer
+    from .trainers.mutual_config import MutualDistillationConfig
+    from .trainers.mutual_trainer import MutualDistillationTrainer
+    from .trainers.self_distillation_config import SelfDistillationConfig
+    from .trainers.self_distillation_trainer import SelfDistillationTrainer
     from .trainers.vae_config import VAETrainingConfig
     from .trainers.vae_trainer import VAETrainer
     from .tuning.adapters import load_adapter, merge_adapters

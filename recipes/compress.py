@@ -61,7 +61,6 @@ def main(argv: list[str]) -> None:
         setup.new_model(),
         args,
         choice,
-        task=setup.task,
         train=train,
         evaluation=setup.inputs(setup.data.evaluation_split),
         collator=setup.collator(),

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from hf_genkit import DataArguments, DistillationConfig, GenkitParser, TeacherStudentArguments
-from hf_genkit.arguments import recipe_terminal
+from hf_genkit.arguments import parse_terms, recipe_terminal
 from hf_genkit.losses import DISTILLATION_LOSSES
 
 
@@ -92,7 +92,7 @@ def test_booleans(parse, words, yaml, expected):
 
 def test_null_leaves_the_default(parse):
     pair, data, config = parse(yaml="alpha: null\nlabel_column: null\nseeds:\n")
-    assert (config.alpha, data.label_column, pair.seeds) == (0.5, None, [0, 1, 2])
+    assert (config.alpha, data.label_column, pair.seeds) == (0.5, None, None)
 
 
 def test_lists_and_dicts(parse):
@@ -130,7 +130,7 @@ def test_every_option_has_a_help_text(capsys):
     assert done.value.code == 0
     shown = capsys.readouterr().out
     assert "--config FILE.yaml" in shown
-    assert "Weight of the teacher's soft targets" in shown
+    assert "Weight of the soft targets" in shown
 
 
 # ---- Refusals ----
@@ -307,3 +307,28 @@ def test_a_bug_keeps_its_traceback():
     """A ValueError of other code than ours is no bad input."""
     with pytest.raises(ValueError, match="invalid literal"), recipe_terminal():
         int("a")
+
+
+def test_terms_are_a_name_or_names_with_weights():
+    known = ["mse", "attention"]
+    assert parse_terms("feature_loss", None, known) == {}
+    assert parse_terms("feature_loss", "mse", known) == {"mse": 1.0}
+    assert parse_terms("feature_loss", '{"attention": 1000, "mse": 0.5}', known) == {"attention": 1000.0, "mse": 0.5}
+    assert parse_terms("feature_loss", {"mse": 2}, known) == {"mse": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("attentoin", "`feature_loss` holds 'attentoin', but it takes mse, attention (did you mean 'attention'?)."),
+        ({1: 1}, "`feature_loss` holds '1', but it takes mse, attention."),
+        ('{"mse": 0}', "`feature_loss` gives 'mse' the weight 0, but it must be a number above 0."),
+        ({"mse": float("nan")}, "`feature_loss` gives 'mse' the weight nan, but it must be a number above 0."),
+        ({"mse": True}, "`feature_loss` gives 'mse' the weight True, but it must be a number above 0."),
+        ({"mse": "1"}, "`feature_loss` gives 'mse' the weight '1', but it must be a number above 0."),
+        ("{mse: 1}", "`feature_loss` is '{mse: 1}', but it must be a JSON object such as '{\"key\": 1}'."),
+    ],
+)
+def test_terms_that_are_none_are_refused_in_one_sentence(value, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_terms("feature_loss", value, ["mse", "attention"])

@@ -15,10 +15,11 @@ from hf_genkit.losses import DISTILLATION_LOSSES
 from hf_genkit.losses.diffusion import PREDICTIONS, WEIGHTINGS
 from hf_genkit.losses.gan import GAN_LOSSES
 from hf_genkit.pipelines import SAMPLERS
-from hf_genkit.trainers.distillation_config import loss_knobs
 from hf_genkit.trainers.noise_levels import NOISE_SCHEDULES
+from hf_genkit.trainers.soft_target_config import loss_knobs
 
 from .trainers.tiny_diffusion import diffusion_trainer, unet
+from .trainers.tiny_distillation import llama
 from .trainers.tiny_finetuning import finetuning_model
 from .trainers.tiny_generative import pictures
 
@@ -72,11 +73,21 @@ def test_the_example_of_distillation_runs(tmp_path, monkeypatch):
         for i in range(8)
     ]
     names = {"teacher_name": "teacher", "train": rows, "test": rows, "tokenizer": None}
-    exec(block("python", containing="student_from_teacher"), names)
+    exec(block("python", containing="AutoModelForSequenceClassification"), names)
     trainer = names["trainer"]
     assert trainer.model.config.num_hidden_layers == 2
     assert trainer.state.global_step == 3
     assert {"eval_accuracy", "eval_ce_loss", "eval_kd_loss", "eval_teacher_agreement"} <= set(trainer.evaluate())
+
+
+def test_the_example_of_a_distilled_language_model_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    llama(60, layers=3).save_pretrained("teacher")
+    rows = [{"input_ids": torch.arange(5, 15), "labels": torch.arange(5, 15)} for _ in range(8)]
+    names = {"language_model_name": "teacher", "blocks": rows}
+    exec(block("python", containing="language_model_name").replace("max_steps=2000", "max_steps=2"), names)
+    assert names["trainer"].fuses
+    assert names["trainer"].loss_weights(evaluating=False) == {"kd_loss": 0.5, "ce_loss": 0.5, "cosine_loss": 1.0}
 
 
 def test_the_example_of_a_vae_runs(tmp_path, monkeypatch):

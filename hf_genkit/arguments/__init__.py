@@ -1,7 +1,15 @@
 """What recipes are told: the parser of command lines and YAML files, argument dataclasses, and checks of values."""
 
-from .checks import check_choice, check_range, nearest, parse_json
+from .checks import check_choice, check_range, nearest, parse_json, parse_terms
 from .compression_arguments import CompressionArguments, Link
+from .distillation_arguments import (
+    METHODS,
+    PeerArguments,
+    SelfTaughtArguments,
+    StudentArguments,
+    TeacherStudentArguments,
+    chosen_method,
+)
 from .finetuning_arguments import (
     AdaptationArguments,
     FineTuningDataArguments,
@@ -17,13 +25,13 @@ from .recipe_arguments import (
     GenerativeModelArguments,
     NewModelArguments,
     SamplingArguments,
-    TeacherStudentArguments,
 )
 from .search_arguments import SearchArguments
 from .transfer_arguments import TransferArguments
 
 
 __all__ = [
+    "METHODS",
     "AdaptationArguments",
     "AnomalyArguments",
     "CompressionArguments",
@@ -37,14 +45,19 @@ __all__ = [
     "MergingArguments",
     "NewModelArguments",
     "OptimizerArguments",
+    "PeerArguments",
     "PlainLoader",
     "SamplingArguments",
     "SearchArguments",
+    "SelfTaughtArguments",
+    "StudentArguments",
     "TeacherStudentArguments",
     "TransferArguments",
     "check_choice",
     "check_range",
+    "chosen_method",
     "nearest",
     "parse_json",
+    "parse_terms",
     "recipe_terminal",
 ]

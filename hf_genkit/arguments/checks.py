@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -47,3 +48,32 @@ def parse_json(name: str, text: str) -> dict:
     if not isinstance(value, dict):
         raise ValueError(f"`{name}` is '{text}', but it must be a JSON object such as '{{\"key\": 1}}'.")
     return value
+
+
+def parse_terms(name: str, value: dict | str | None, known: Sequence[str]) -> dict[str, float]:
+    """
+    The terms of a sum of losses and their weights.
+
+    Args:
+        name (`str`): The option, for messages.
+        value (`dict` or `str`, *optional*): A term's name, or names and weights, also as a JSON object's text.
+        known (`Sequence[str]`): The names there are.
+
+    Returns:
+        `dict[str, float]`: Name to weight; 1.0 for a name alone, empty for `None`.
+
+    Raises:
+        `ValueError`: A name is unknown, or a weight is not a number above 0.
+    """
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        value = parse_json(name, value) if value.startswith("{") else {value: 1.0}
+    for term, weight in value.items():
+        if term not in known:
+            raise ValueError(
+                f"`{name}` holds '{term}', but it takes {', '.join(known)}{nearest(str(term), list(known))}."
+            )
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < float("inf"):
+            raise ValueError(f"`{name}` gives '{term}' the weight {weight!r}, but it must be a number above 0.")
+    return {term: float(weight) for term, weight in value.items()}

@@ -125,7 +125,7 @@ class GenkitParser(HfArgumentParser):
         words = []
         for key, value in values.items():
             if isinstance(value, list):
-                words += [f"--{key}", *map(str, value)]
+                words += [f"--{key}", *(json.dumps(each) if isinstance(each, dict) else str(each) for each in value)]
             elif value is not None:
                 words.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
         return words

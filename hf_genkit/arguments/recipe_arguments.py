@@ -160,64 +160,6 @@ class AnomalyArguments:
 
 
 @dataclass
-class TeacherStudentArguments:
-    """Which teacher and student a recipe pairs, and over which seeds it compares them."""
-
-    teacher_model_name_or_path: str | None = field(
-        default=None, metadata={"help": "Teacher: Hub id or local folder of a model with a classification head."}
-    )
-    teacher_config: dict | str | None = field(
-        default=None,
-        metadata={"help": "Config of a teacher to train from scratch, as JSON with 'model_type' and what differs."},
-    )
-    teacher_epochs: float = field(
-        default=0, metadata={"help": "Train the teacher on the labels for so many epochs first; 0 takes it as it is."}
-    )
-    teacher_learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate of that training."})
-    student_model_name_or_path: str | None = field(
-        default=None, metadata={"help": "Student to start from: Hub id or local folder."}
-    )
-    student_config: dict | str | None = field(
-        default=None, metadata={"help": "Config of a student with random weights, as JSON with 'model_type'."}
-    )
-    student_layers: list[int] | None = field(
-        default=None, metadata={"help": "Make the student of these layers of the teacher, such as 0 5."}
-    )
-    seeds: list[int] = field(
-        default_factory=lambda: [0, 1, 2],
-        metadata={"help": "One pair of students is trained for each of these seeds."},
-    )
-    baseline: bool = field(
-        default=True, metadata={"help": "Also train the same student alone, on the labels, to compare with."}
-    )
-    cache_only: bool = field(
-        default=False, metadata={"help": "Fill the teacher cache and stop: no student is trained."}
-    )
-
-    def __post_init__(self):
-        for role in ("teacher", "student"):
-            config = getattr(self, f"{role}_config")
-            if isinstance(config, str):
-                setattr(self, f"{role}_config", parse_json(f"{role}_config", config))
-        sources = {
-            "teacher": ("teacher_model_name_or_path", "teacher_config"),
-            "student": ("student_model_name_or_path", "student_config", "student_layers"),
-        }
-        for role, names in sources.items():
-            given = [name for name in names if getattr(self, name) is not None]
-            if len(given) != 1:
-                raise ValueError(
-                    f"The {role} needs exactly one of {', '.join(names)}; given: {', '.join(given) or 'none'}."
-                )
-        check_range(self, "teacher_epochs", 0)
-        check_range(self, "teacher_learning_rate", 0, above=True)
-        if self.teacher_config is not None and self.teacher_epochs == 0:
-            raise ValueError("`teacher_epochs` is 0, but a teacher built from `teacher_config` has to be trained.")
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError(f"`seeds` is {self.seeds}, but it must hold one or more different numbers from 0 on.")
-
-
-@dataclass
 class DiffusionModelArguments(GenerativeModelArguments):
     """Which diffusion model a recipe trains, on what conditions, and which vision model judges its images."""
 

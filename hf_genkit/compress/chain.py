@@ -3,7 +3,7 @@
 import copy
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,13 +11,10 @@ from transformers import PreTrainedModel, set_seed
 
 from ..arguments import CompressionArguments, Link, check_choice
 from ..hub.push import ONNX_FOLDER
-from ..trainers.base_config import GenkitConfig
 from ..trainers.distillation_config import DistillationConfig
+from ..trainers.distillation_methods import on_labels_alone
 from ..trainers.distillation_trainer import DistillationTrainer
-from ..trainers.finetuning_config import FineTuningConfig
-from ..trainers.finetuning_trainer import FineTuningTrainer
 from ..trainers.progress import show_one_line
-from ..trainers.tasks import CLASSIFICATION
 from .export import export_onnx
 from .gradual_pruning import GradualPruning
 from .masking import make_permanent, prune_n_m, prune_weights
@@ -51,7 +48,6 @@ class CompressionChain:
         model (`PreTrainedModel`): The model to make smaller; it teaches wherever the chain distils.
         args ([`~hf_genkit.DistillationConfig`]): How it is trained in between, and the folder.
         choice ([`~hf_genkit.arguments.CompressionArguments`]): The links.
-        task (`str`): A key of `hf_genkit.trainers.tasks.AUTO_CLASSES`.
         train, evaluation: Model inputs to train on and to watch while training.
         collator, processor: As for [`~hf_genkit.DistillationTrainer`].
         batches (`Callable[[int], Iterable[dict]]`): So many training samples, as batches that the model reads.
@@ -69,14 +65,13 @@ class CompressionChain:
         args: DistillationConfig,
         choice: CompressionArguments,
         *,
-        task: str,
         train,
         evaluation,
         collator,
         processor,
         batches: Callable[[int], Iterable[dict]],
     ):
-        self.args, self.choice, self.task = args, choice, task
+        self.args, self.choice = args, choice
         self.train, self.evaluation, self.collator, self.processor = train, evaluation, collator, processor
         self.batches = batches
         self.out = Path(args.output_dir)
@@ -88,10 +83,6 @@ class CompressionChain:
         """Does everything that needs no training on a copy, so that what can't be done is refused at once."""
         model = copy.deepcopy(self.teacher)
         for link in self.choice.links:
-            if link.kind in ("distil", "qat") and self.task not in CLASSIFICATION:
-                raise ValueError(
-                    f"`chain` has '{link.text}', but only models of classes are distilled, not {self.task}."
-                )
             if link.kind in ("distil", "finetune", "qat"):
                 self._arguments(link, self.out)
             if link.kind == "prune":
@@ -159,7 +150,7 @@ class CompressionChain:
         rate = link.options.get("learning_rate", self.args.learning_rate)
         changes = {"num_train_epochs": link.options.get("epochs", self.args.num_train_epochs), "learning_rate": rate}
         changes |= {"output_dir": str(folder), "push_to_hub": False}
-        return replace(self.args, **changes, **({"alpha": 0.0} if link.kind == "finetune" else {}))
+        return replace(on_labels_alone(self.args) if link.kind == "finetune" else self.args, **changes)
 
     def _trained(self, model: PreTrainedModel, link: Link, folder: Path) -> PreTrainedModel:
         if link.kind == "qat":
@@ -173,11 +164,7 @@ class CompressionChain:
             "callbacks": [GradualPruning()] if self.has_masks else [],  # what is masked stays zero
         }
         set_seed(self.args.seed)
-        if self.task in CLASSIFICATION:
-            trainer = DistillationTrainer(model, None if link.kind == "finetune" else self.teacher, args, **options)
-        else:
-            shared = {part.name: getattr(args, part.name) for part in fields(GenkitConfig) if part.init}
-            trainer = FineTuningTrainer(model, FineTuningConfig(**shared), **options)
+        trainer = DistillationTrainer(model, None if link.kind == "finetune" else self.teacher, args, **options)
         show_one_line(trainer, link.text).train()
         self.teacher.cpu()  # all forms are judged on one core
         return trainer.accelerator.unwrap_model(trainer.model).cpu().eval()

@@ -14,7 +14,8 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
     spread layers are a good first choice; the student needs training before it is of use.
 
     Works for every architecture that stacks `config.num_hidden_layers` layers once, such as BERT, DistilBERT, RoBERTa,
-    ViT, DINOv2, GPT-2, Llama and Qwen.
+    ViT, DINOv2, GPT-2, Llama and Qwen. Of a sequence-to-sequence model, such as Whisper or BART, the layers are those of
+    the decoder, and the encoder is kept whole, as in [Distil-Whisper](https://huggingface.co/papers/2311.00430).
 
     Args:
         teacher (`~transformers.PreTrainedModel`):
@@ -40,15 +41,16 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
     2
     ```
     """
-    depth = getattr(teacher.config, "num_hidden_layers", None)
-    stack = _find_stack(teacher, depth)
+    name = _name_of_depth(teacher.config)
+    depth = getattr(teacher.config, name, None)
+    stack = _find_stack(teacher, name, depth)
     layers = list(layers)
     if not layers or layers != sorted(set(layers)) or not set(layers) <= set(range(depth)):
         raise ValueError(f"layers must be one or more increasing indices from 0 to {depth - 1}, got {layers}.")
 
     return rebuild(
         teacher,
-        _config_of_layers(teacher.config, layers),
+        _config_of_layers(teacher.config, name, layers),
         _renumber(teacher.state_dict(), stack, layers),
         refusal=f"cannot be reduced to the layers {layers}: its layers are not interchangeable",
     )
@@ -86,29 +88,39 @@ def rebuild(model: PreTrainedModel, config: PreTrainedConfig, weights: dict, ref
     return new.train(model.training)
 
 
-def _find_stack(teacher: PreTrainedModel, depth: int | None) -> str:
+def _name_of_depth(config: PreTrainedConfig) -> str:
+    """What the configuration calls the number of layers, of a sequence-to-sequence model those of its decoder."""
+    if not config.is_encoder_decoder:
+        return "num_hidden_layers"
+    return "num_decoder_layers" if "num_decoder_layers" in config.to_dict() else "decoder_layers"
+
+
+def _find_stack(teacher: PreTrainedModel, depth_name: str, depth: int | None) -> str:
     """Name of the outermost list of modules that has as many entries as the configuration has layers."""
-    stacks = []
+    encoder = teacher.get_encoder() if teacher.config.is_encoder_decoder else None
+    stacks, passed_over = [], []
     for name, module in teacher.named_modules():
-        nested = any(name.startswith(f"{stack}.") for stack in stacks)
+        if module is encoder:
+            passed_over.append(name)
+        nested = any(name.startswith(f"{outer}.") for outer in (*stacks, *passed_over))
         if isinstance(module, nn.ModuleList) and len(module) == depth and not nested:
             stacks.append(name)
     if len(stacks) != 1:
         raise ValueError(
-            f"{type(teacher).__name__} needs exactly one stack of config.num_hidden_layers ({depth}) layers to choose "
+            f"{type(teacher).__name__} needs exactly one stack of config.{depth_name} ({depth}) layers to choose "
             f"from, found {' and '.join(stacks) or 'none'}."
         )
     return stacks[0]
 
 
-def _config_of_layers(config: PreTrainedConfig, layers: list[int]) -> PreTrainedConfig:
-    depth = config.num_hidden_layers
+def _config_of_layers(config: PreTrainedConfig, depth_name: str, layers: list[int]) -> PreTrainedConfig:
+    depth = getattr(config, depth_name)
     values = {
         name: [value[layer] for layer in layers] if "layer" in name and _has_length(value, depth) else value
         for name, value in config.to_dict().items()
         if name not in ("stage_names", "out_features", "out_indices")
     }
-    values[config.attribute_map.get("num_hidden_layers", "num_hidden_layers")] = len(layers)
+    values[config.attribute_map.get(depth_name, depth_name)] = len(layers)
     return type(config).from_dict(values)
 
 

@@ -22,7 +22,7 @@ from .streaming import stream_images
 from .text import TextCollator, build_text_dataset
 from .token_samples import set_chat_template
 from .tokenizer_training import train_tokenizer
-from .tokens import TokenDataset, TokenMasking
+from .tokens import PairedTokenDataset, TokenDataset, TokenMasking
 
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "DifferentiableAugmentation",
     "ImageData",
     "LanguageData",
+    "PairedTokenDataset",
     "PixelPreparer",
     "SpeechData",
     "SpeechDataset",

@@ -8,8 +8,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from .columns import find_text_column, is_sequence, is_text, named_column
-from .token_samples import chat_samples, completion_samples, masked_blocks, padding_id, text_blocks
-from .tokens import TokenDataset, TokenMasking
+from .token_samples import Sample, chat_samples, completion_samples, masked_blocks, padding_id, text_blocks
+from .tokens import PairedTokenDataset, TokenDataset, TokenMasking
 from .whole_splits import WholeSplits
 
 
@@ -102,7 +102,8 @@ class LanguageData(WholeSplits):
         completion_only: bool = True,
         masking: float | None = None,
         seed: int = 0,
-    ) -> TokenDataset:
+        teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> TokenDataset | PairedTokenDataset:
         """
         Token ids of a split. A tokenizer without padding token pads with its end token, which then doesn't count.
 
@@ -123,6 +124,9 @@ class LanguageData(WholeSplits):
             masking (`float`, *optional*):
                 The share of tokens that a masked language model must guess, such as 0.15; for plain text only.
             seed (`int`, *optional*, defaults to 0): The seed of the masking.
+            teacher_tokenizer (`PreTrainedTokenizerBase`, *optional*):
+                Another tokenizer, whose tokens of the same completions or chats a teacher reads, see
+                [`PairedTokenDataset`].
 
         Raises:
             `ValueError`: A text is missing (its row is named); nothing that counts remains; the tokenizer lacks a token
@@ -133,8 +137,13 @@ class LanguageData(WholeSplits):
             raise ValueError(f"`max_length` is {max_length}, but it must be at least {shortest}.")
         if masking is not None and self.format != "text":
             raise ValueError(f"`masking` needs plain text, but the data are of the format {self.format}.")
-        rows, options = self._rows(split), {"pad_token_id": padding_id(tokenizer)}
+        options = {"pad_token_id": padding_id(tokenizer)}
         if self.format == "text":
+            if teacher_tokenizer is not None:
+                raise ValueError(
+                    "Plain text is cut into blocks, of which two tokenizers make different ones: pair completions."
+                )
+            rows = self._rows(split)
             texts = (text for (text,) in rows)
             if masking is None:
                 blocks = text_blocks(texts, tokenizer, max_length)
@@ -144,21 +153,39 @@ class LanguageData(WholeSplits):
             if not blocks:
                 raise ValueError(f"Every text of the column {self.columns[0]!r} is empty.")
             return TokenDataset.from_sequences(blocks, **options)
+        samples = self._samples(split, tokenizer, max_length, completion_only)
+        theirs = samples
+        if teacher_tokenizer is not None:
+            theirs = self._samples(split, teacher_tokenizer, max_length, completion_only)
+        kept = [pair for pair in zip(samples, theirs, strict=True) if all(counted.any() for _, counted in pair)]
+        if not kept:
+            raise ValueError(f"No sample has anything to learn within `max_length`, which is {max_length} tokens.")
+        if len(kept) < len(samples):
+            logger.warning(
+                f"{len(samples) - len(kept)} of {len(samples)} samples are left out: within {max_length} tokens they have "
+                "nothing to learn."
+            )
+        own, paired = zip(*kept, strict=True)
+        dataset = TokenDataset.from_sequences(*zip(*own, strict=True), **options)
+        if teacher_tokenizer is None:
+            return dataset
+        options = {"pad_token_id": padding_id(teacher_tokenizer)}
+        return PairedTokenDataset(dataset, TokenDataset.from_sequences(*zip(*paired, strict=True), **options))
+
+    def _samples(
+        self, split: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, completion_only: bool
+    ) -> list[Sample]:
+        """Ids and what counts of them, cut to a length, for each completion or chat; what is left may count nowhere."""
+        rows = self._rows(split)
         if self.format == "chat":
             samples = chat_samples((chat for (chat,) in rows), tokenizer, completion_only)
         else:
             pairs = (("\n".join(filter(None, prompt)), completion) for *prompt, completion in rows)
             samples = completion_samples(pairs, tokenizer)
-        cut = [(ids[:max_length], counted[:max_length]) for ids, counted in samples]
-        kept = [(ids, counted if completion_only else np.ones_like(counted)) for ids, counted in cut if counted.any()]
-        if not kept:
-            raise ValueError(f"No sample has anything to learn within `max_length`, which is {max_length} tokens.")
-        if len(kept) < len(cut):
-            logger.warning(
-                f"{len(cut) - len(kept)} of {len(cut)} samples are left out: within {max_length} tokens they have nothing "
-                "to learn."
-            )
-        return TokenDataset.from_sequences(*zip(*kept, strict=True), **options)
+        cut = ((ids[:max_length], counted[:max_length]) for ids, counted in samples)
+        return [
+            (ids, np.ones_like(counted) if counted.any() and not completion_only else counted) for ids, counted in cut
+        ]
 
     def _rows(self, split: datasets.Dataset) -> Iterator[tuple]:
         """The values of each row, which must be there, the context excepted."""

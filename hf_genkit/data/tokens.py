@@ -167,3 +167,33 @@ class TokenDataset(torch.utils.data.Dataset):
         labels = np.where(counted, labels, UNLABELLED)
         arrays = {"input_ids": ids, "attention_mask": attended.astype(np.int64), "labels": labels}
         return {name: torch.from_numpy(value) for name, value in arrays.items()}
+
+
+class PairedTokenDataset(torch.utils.data.Dataset):
+    """
+    The same samples in the tokens of two tokenizers, for a teacher that reads other tokens than its student.
+
+    Batches hold what the student's data set gives, and with the prefix `teacher_` what the teacher's gives.
+
+    Args:
+        student ([`TokenDataset`]): The samples in the student's tokens.
+        teacher ([`TokenDataset`]): The same in the teacher's.
+
+    Raises:
+        `ValueError`: They have different numbers of samples.
+    """
+
+    def __init__(self, student: TokenDataset, teacher: TokenDataset):
+        if len(student) != len(teacher):
+            raise ValueError(f"The student's data have {len(student)} samples and the teacher's {len(teacher)}.")
+        self.student, self.teacher = student, teacher
+
+    def __len__(self) -> int:
+        return len(self.student)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self.student[index] | {f"teacher_{name}": value for name, value in self.teacher[index].items()}
+
+    def __getitems__(self, indices: list[int]) -> list[Batch]:
+        (own,), (theirs,) = self.student.__getitems__(indices), self.teacher.__getitems__(indices)
+        return [Batch(own.inputs | {f"teacher_{name}": value for name, value in theirs.inputs.items()})]

@@ -67,14 +67,10 @@ class WordErrorRate(TextMetric):
         self.normalise = normalise or str
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float]:
-        errors = words = 0
-        for prediction, reference in zip(predictions, references, strict=True):
-            said = self.normalise(reference).split()
-            errors += edit_distance(self.normalise(prediction).split(), said)
-            words += len(said)
-        if words == 0:
+        errors, words = word_errors(predictions, references, self.normalise)
+        if sum(words) == 0:
             raise ValueError("The references hold no word, so there is no word error rate.")
-        return {"wer": errors / words}
+        return {"wer": sum(errors) / sum(words)}
 
 
 class Accuracy(TextMetric):
@@ -105,6 +101,23 @@ class F1(TextMetric):
 
     def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
         return {"f1": float(f1_score(references, predictions, average=self.average, zero_division=0))}
+
+
+def word_errors(
+    predictions: list[str], references: list[str], normalise: Callable[[str], str] = str
+) -> tuple[list[int], list[int]]:
+    """
+    Wrong words of each transcript, and words of each reference.
+
+    Args:
+        predictions (`list[str]`): The transcripts.
+        references (`list[str]`): What was said.
+        normalise (`Callable[[str], str]`, *optional*): As for [`WordErrorRate`].
+    """
+    said = [normalise(reference).split() for reference in references]
+    written = [normalise(prediction).split() for prediction in predictions]
+    errors = [edit_distance(one, other) for one, other in zip(written, said, strict=True)]
+    return errors, [len(words) for words in said]
 
 
 def edit_distance(first: list, second: list) -> int:

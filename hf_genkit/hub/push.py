@@ -42,6 +42,7 @@ RUN_STATE = (
     "rng_state*",
     "scaler*",
     "training_weights*",
+    "companions*",
 )
 PIPELINE_INDEX = "model_index.json"
 ONNX_FOLDER = "onnx"

@@ -32,6 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .classification import IGNORE_INDEX, log_probs, upcast
+from .uld import universal_logit_distillation
 
 
 def kl_divergence(
@@ -295,6 +296,7 @@ DISTILLATION_LOSSES = {
     "dkd": dkd,
     "dist": dist,
     "lskd": lskd,
+    "uld": universal_logit_distillation,
 }
 
 

@@ -32,17 +32,18 @@ class ImageDiffusionPipeline(diffusers.DiffusionPipeline):
         vae (`AutoencoderKL` or `VAEModel`, *optional*): Draws pictures from latents / `vae.config.scaling_factor`.
         text_encoder, tokenizer (*optional*): A `UNet2DConditionModel` attends to the encoder's `last_hidden_state`.
         id2label (`dict[int, str]`, *optional*): Names of the classes.
-        latents_of (`str`, *optional*): Subfolder of a VAE that is a transformers model; set by itself.
+        latents_of, defaults (*optional*): Subfolder of a transformers VAE, set by itself; settings of a shorter call.
 
     Settings of every call:
         num_inference_steps (`int`, *optional*, defaults to 50): Steps from noise to picture.
+        guidance_scale (`float`, *optional*, defaults to 2.0, with texts to 5.0): Of u + scale (c - u), the outputs with
+            and without a condition (Ho and Salimans, 2022); 1 is c alone, at half of the cost.
         seed (`int` or `list[int]`, *optional*): Picture i draws all its noise from a generator of its own, seeded with
             `seed + i` or `seed[i]`, so that it doesn't depend on `batch_size`.
         generator (`torch.Generator` or a list of them, *optional*): Draws the noise; a list has one a picture.
         eta (`float`, *optional*, defaults to 0.0): Share of noise in the steps of a `DDIMScheduler`, from 0 to 1.
         batch_size (`int`, *optional*, defaults to all): Pictures at a time.
-        output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, or `"pt"` or `"np"` in [0, 1].
-        return_dict (`bool`, *optional*, defaults to `True`): Whether to return an `ImagePipelineOutput`.
+        output_type, return_dict (*optional*): `"pil"`, `"pt"` or `"np"` in [0, 1]; with `False` a tuple is returned.
         callback_on_step_end (*optional*): Called with the pipeline, the step, its time and `{"latents": state}`.
     """
 
@@ -50,7 +51,10 @@ class ImageDiffusionPipeline(diffusers.DiffusionPipeline):
     model_cpu_offload_seq = "text_encoder->unet->vae"
     inputs_per_output = 1
 
-    def __init__(self, unet, scheduler, vae=None, text_encoder=None, tokenizer=None, id2label=None, latents_of=None):
+    def __init__(
+        self, unet, scheduler, vae=None, text_encoder=None, tokenizer=None, id2label=None, latents_of=None,
+        defaults=None,
+    ):  # fmt: skip
         super().__init__()
         config, network, kind = unet.config, type(unet).__name__, type(scheduler).__name__
         require(isinstance(scheduler, diffusers.SchedulerMixin), f"`scheduler` is a {kind}, not one of diffusers.")
@@ -58,12 +62,11 @@ class ImageDiffusionPipeline(diffusers.DiffusionPipeline):
             latents_of = "vae" if isinstance(vae, PreTrainedModel) else None
         id2label = None if id2label is None else {int(index): name for index, name in id2label.items()}
         self.register_modules(unet=unet, scheduler=scheduler, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer)
-        self.register_to_config(id2label=id2label, latents_of=latents_of)
+        self.register_to_config(id2label=id2label, latents_of=latents_of, defaults=defaults)
         size, channels = config.sample_size, config.out_channels or config.in_channels
         require(size is not None, f"`sample_size` of the {network} is None, but it must be the size to draw.")
         given, needed = config.in_channels, self.inputs_per_output * channels
         require(given == needed, f"The {network} takes {given} channels, but a {type(self).__name__} gives {needed}.")
-        # Channels, height and width of what the network draws, and of the pictures.
         self.latent_shape = torch.Size([channels, *([size] * 2 if isinstance(size, int) else size)])
         self.image_shape = self.latent_shape if vae is None else self._check_vae(network)
         self.num_classes = config.get("num_embeds_ada_norm", (config.get("num_class_embeds") or 1) - 1)
@@ -73,6 +76,7 @@ class ImageDiffusionPipeline(diffusers.DiffusionPipeline):
         require(partners != 1, "`text_encoder` and `tokenizer` go together, but one of them is None.")
         given, needed = "a" if partners == 0 else "no", "needs one" if reads else "takes none"
         require(reads == (partners == 0), f"There is {given} text encoder, but a {network} {needed}.")
+        self.usual = {"num_inference_steps": 50, "guidance_scale": 5.0 if reads else 2.0} | (defaults or {})
         if reads:
             width, hidden = config.cross_attention_dim, text_encoder.config.hidden_size
             most = tokenizer.model_max_length
@@ -133,8 +137,8 @@ class ImageDiffusionPipeline(diffusers.DiffusionPipeline):
 
     @torch.no_grad()
     def _generate(
-        self, count, *, class_labels=None, prompt=None, guidance_scale=1.0, image=None, strength=1.0, mask=None,
-        jumps=None, low=None, num_inference_steps=50, seed=None, generator=None, eta=0.0, batch_size=None,
+        self, count, *, num_inference_steps, guidance_scale, class_labels=None, prompt=None, image=None, strength=1.0,
+        mask=None, jumps=None, low=None, seed=None, generator=None, eta=0.0, batch_size=None,
         output_type="pil", return_dict=True, callback_on_step_end=None,
     ):  # fmt: skip
         """`count` pictures: from noise, from `image` (by `strength`), around what `mask` leaves of it (`jumps` is for
@@ -293,39 +297,37 @@ class UnconditionalPipeline(ImageDiffusionPipeline):
     """Pictures from noise; a model with classes or texts is given none. See [`ImageDiffusionPipeline`]."""
 
     def __call__(self, num_images: int = 1, **settings):
-        return self._generate(num_images, **settings)
+        return self._generate(num_images, **self.usual | settings)
 
 
 class ClassConditionalPipeline(ImageDiffusionPipeline):
-    """Pictures of given classes. See [`ImageDiffusionPipeline`]."""
+    """Pictures of given classes, by index or name, one a picture. See [`ImageDiffusionPipeline`]."""
 
-    def __call__(self, class_labels: int | str | list | None = None, *, guidance_scale: float = 2.0, **settings):
-        """The network's output is u + `guidance_scale` (c - u), with c for the class and u for none (Ho and Salimans,
-        2022); 1 is c alone, at half of the cost. `class_labels` are class indices or names, one a picture."""
+    def __call__(self, class_labels: int | str | list | None = None, **settings):
         labels = class_labels if isinstance(class_labels, list) else [class_labels]
-        return self._generate(len(labels), class_labels=labels, guidance_scale=guidance_scale, **settings)
+        return self._generate(len(labels), class_labels=labels, **self.usual | settings)
 
 
 class TextToImagePipeline(ImageDiffusionPipeline):
     """Pictures of texts, one `prompt` a picture, guided against the empty text. See [`ClassConditionalPipeline`]."""
 
-    def __call__(self, prompt: str | list[str], *, guidance_scale: float = 5.0, **settings):
+    def __call__(self, prompt: str | list[str], **settings):
         prompt = prompt if isinstance(prompt, list) else [prompt]
-        return self._generate(len(prompt), prompt=prompt, guidance_scale=guidance_scale, **settings)
+        return self._generate(len(prompt), prompt=prompt, **self.usual | settings)
 
 
 class InpaintingPipeline(ImageDiffusionPipeline):
     """Repaints parts of pictures with any model, by RePaint (https://huggingface.co/papers/2201.09865)."""
 
     def __call__(
-        self, image, mask_image, *, class_labels=None, prompt=None, guidance_scale: float = 2.0,
-        num_images_per_image: int = 1, jump_length: int = 2, num_resamples: int = 4, **settings,
+        self, image, mask_image, *, class_labels=None, prompt=None, num_images_per_image: int = 1, jump_length: int = 2,
+        num_resamples: int = 4, **settings,
     ):  # fmt: skip
         """
         Args:
             image: PIL pictures of the model's size, or a tensor in [-1, 1]; one or more.
             mask_image: One for all or one a picture; white, 1 or True is repainted and the rest is kept exactly.
-            class_labels, prompt, guidance_scale (*optional*): What is drawn, for all or one a picture; by default any.
+            class_labels, prompt (*optional*): What is drawn, for all or one a picture; by default any.
             num_images_per_image (`int`, *optional*, defaults to 1): Results for each picture, one after the other.
             jump_length, num_resamples (`int`, *optional*, defaults to 2 and 4): `jump_length` steps are undone, and
                 taken `num_resamples` times in all. n steps are n + (num_resamples - 1) * jump_length *
@@ -345,20 +347,19 @@ class InpaintingPipeline(ImageDiffusionPipeline):
         return self._generate(
             len(image) * times, image=image.repeat_interleave(times, 0), mask=mask.repeat_interleave(times, 0),
             jumps=(jump_length, num_resamples), class_labels=one_each(class_labels, len(image), times),
-            prompt=one_each(prompt, len(image), times), guidance_scale=guidance_scale, **settings,
+            prompt=one_each(prompt, len(image), times), **self.usual | settings,
         )  # fmt: skip
 
 
 class ImageToImagePipeline(ImageDiffusionPipeline):
     """New pictures like given ones, by SDEdit (https://huggingface.co/papers/2108.01073)."""
 
-    def __call__(self, image, *, strength=0.5, class_labels=None, prompt=None, guidance_scale=2.0, **settings):
+    def __call__(self, image, *, strength=0.5, class_labels=None, prompt=None, **settings):
         """As for [`InpaintingPipeline`]; `strength`, above 0 and up to 1, is the share of the steps that are taken."""
         require(0 < strength <= 1, f"`strength` is {strength}, but it must be above 0 and at most 1.")
         image = self._pictures(image, self.image_shape[1:])
         chosen = {"class_labels": one_each(class_labels, len(image)), "prompt": one_each(prompt, len(image))}
-        chosen |= {"strength": strength, "guidance_scale": guidance_scale}
-        return self._generate(len(image), image=image, **chosen, **settings)
+        return self._generate(len(image), image=image, strength=strength, **chosen, **self.usual | settings)
 
 
 class SuperResolutionPipeline(ImageDiffusionPipeline):
@@ -373,7 +374,7 @@ class SuperResolutionPipeline(ImageDiffusionPipeline):
         fits = height % rows == 0 and width % columns == 0
         require(fits, f"`image` is {rows}x{columns}, but its sides must divide {height}x{width}.")
         low = functional.interpolate(image, size=(height, width), mode="bicubic", align_corners=False).clamp(-1, 1)
-        return self._generate(len(low), low=low, **settings)
+        return self._generate(len(low), low=low, **self.usual | settings)
 
 
 def require(holds, sentence: str):

@@ -15,6 +15,7 @@ SAMPLERS = {
         "ddim": diffusers.DDIMScheduler,
         "dpm++": diffusers.DPMSolverMultistepScheduler,
         "unipc": diffusers.UniPCMultistepScheduler,
+        "lcm": diffusers.LCMScheduler,
     },
     "flow": {
         "euler": diffusers.FlowMatchEulerDiscreteScheduler,
@@ -45,7 +46,7 @@ def scheduler_kind(scheduler: SchedulerMixin) -> str:
     raise ValueError(f"{type(scheduler).__name__} is of no kind that has samplers here: {', '.join(SAMPLERS)}.")
 
 
-def make_sampler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
+def make_sampler(scheduler: SchedulerMixin, name: str, **options) -> SchedulerMixin:
     """
     A scheduler that samples the same model in another way.
 
@@ -55,7 +56,9 @@ def make_sampler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
             nothing. Diffusion models are sampled with "trailing" timesteps, which begin at the last one.
         name (`str`):
             `"ddpm"` (stochastic; 250 steps and more), `"ddim"` (50), `"dpm++"` or `"unipc"` (10 to 25) for diffusion
-            models; `"euler"`, `"dpm++"` or `"unipc"` for flow models; `"euler"` or `"dpm++"` for EDM models.
+            models, `"lcm"` (1 to 8) for consistency models among them; `"euler"`, `"dpm++"` or `"unipc"` for flow models;
+            `"euler"` or `"dpm++"` for EDM models.
+        options: Options of the new scheduler that are not to follow from the model's.
 
     Raises:
         `ValueError`: The model has no such sampler.
@@ -81,7 +84,9 @@ def make_sampler(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
             changes = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift}
     scheduler_class = SAMPLERS[kind][name]
     names = inspect.signature(scheduler_class).parameters
-    made = scheduler_class(**{name: value for name, value in scheduler.config.items() if name in names} | changes)
+    made = scheduler_class(
+        **{name: value for name, value in scheduler.config.items() if name in names} | changes | options
+    )
     if kind == "vp":
         made.register_to_config(**{name: value for name, value in scheduler.config.items() if name not in names})
     return made

@@ -14,6 +14,7 @@ from diffusers import (
     DDPMPipeline,
     DDPMScheduler,
     DiffusionPipeline,
+    LCMScheduler,
     UNet2DModel,
 )
 from safetensors.torch import save_file
@@ -36,13 +37,18 @@ from .pictures import GENERATION_BATCH, PICTURES, PicturesMixin
 
 STAGES = 8
 STRIPS = 4
-STOCK_SCHEDULERS = (DDPMScheduler, DDIMScheduler)  # with others `DDPMPipeline` would take other timesteps than these
+STOCK_SCHEDULERS = (
+    DDPMScheduler,
+    DDIMScheduler,
+    LCMScheduler,
+)  # with others `DDPMPipeline` would take other timesteps than these
 
 
 class DiffusionPicturesMixin(PicturesMixin):
     """The pictures, the pipeline and the card of [`DiffusionTrainer`]; expects to stand before it among the bases."""
 
     drawing_seconds: float | None = None  # a picture of the last sample grid
+    pipeline_defaults: dict | None = None  # settings of a call that leaves them out, see `ImageDiffusionPipeline`
 
     # ---- The pipeline ----
 
@@ -85,6 +91,7 @@ class DiffusionPicturesMixin(PicturesMixin):
             text_encoder=parts.get("text_encoder"),
             tokenizer=self.tokenizer,
             id2label=self.id2label or None,
+            defaults=self.pipeline_defaults,
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
@@ -107,7 +114,7 @@ class DiffusionPicturesMixin(PicturesMixin):
         parts["unet"].requires_grad_(False).eval().to(memory_format=torch.contiguous_format)
         if self.is_stock:
             return DDPMPipeline(parts["unet"], parts["scheduler"])
-        return type(live)(**parts, id2label=self.id2label or None)
+        return type(live)(**parts, id2label=self.id2label or None, defaults=self.pipeline_defaults)
 
     def _network(self, raw: bool = False):
         model = self.accelerator.unwrap_model(self.model)

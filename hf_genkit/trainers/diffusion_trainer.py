@@ -285,10 +285,18 @@ class DiffusionTrainer(DiffusionPicturesMixin, GenkitTrainer):
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         self.save_published(folder)
-        checkpointing.save_state(folder, WEIGHTS, self.accelerator.unwrap_model(self.model).trained_state())
+        checkpointing.save_state(folder, WEIGHTS, self.training_state())
 
     def load_weights(self, checkpoint: str) -> None:
-        self.model.load_trained_state(checkpointing.load_state(checkpoint, WEIGHTS))
+        self.load_training_state(checkpointing.load_state(checkpoint, WEIGHTS))
+
+    def training_state(self) -> dict:
+        """What a checkpoint holds beside the pipeline, the optimizer and the schedule."""
+        return self.accelerator.unwrap_model(self.model).trained_state()
+
+    def load_training_state(self, state: dict) -> None:
+        """Takes back what [`~DiffusionTrainer.training_state`] gave."""
+        self.model.load_trained_state(state)
 
 
 class AverageWeights(TrainerCallback):

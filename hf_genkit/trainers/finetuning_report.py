@@ -3,20 +3,19 @@
 import json
 import os
 import shlex
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from ..arguments import DataArguments
-from ..data import normalise_transcript
-from ..evaluation import WordErrorRate, measure_efficiency, plot_curves, text_table, wilson_interval
+from ..evaluation import measure_efficiency, plot_curves, text_table, wilson_interval
 from ..hub import Result
 from .adapters import count_parameters
 from .finetuning_trainer import FineTuningTrainer
 from .generation_report import dataset_facts, image_facts
 from .inputs import student_inputs, with_float_pixels
-from .tasks import LANGUAGE, SPEECH
+from .tasks import LANGUAGE, SPEECH, decoder_inputs
+from .transcribing import transcribe
 
 
 LIMITS = {
@@ -32,7 +31,9 @@ def example_of(trainer: FineTuningTrainer, dataset) -> dict[str, torch.Tensor]:
     sample = {name: value[:1] for name, value in batch.items() if isinstance(value, torch.Tensor)}
     labels = sample.pop("labels")
     inputs = with_float_pixels(student_inputs(sample, trainer.input_names), trainer.image_processor)
-    return inputs | ({"decoder_input_ids": trainer.decoder_inputs(labels)} if trainer.task == SPEECH else {})
+    return inputs | (
+        {"decoder_input_ids": decoder_inputs(trainer.network.config, labels)} if trainer.task == SPEECH else {}
+    )
 
 
 def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
@@ -53,33 +54,7 @@ def judge_fine_tuning(trainer: FineTuningTrainer, test) -> dict[str, float]:
         `dict[str, float]`: The trainer's metrics with the prefix `test_`; `test_wer` too, for speech.
     """
     metrics = trainer.evaluate(test, metric_key_prefix="test")
-    return metrics | ({"test_wer": word_error_rate(trainer, test)} if trainer.task == SPEECH else {})
-
-
-@torch.no_grad()
-def word_error_rate(trainer: FineTuningTrainer, dataset) -> float:
-    """
-    The word error rate of what a model of speech writes down, by greedy search.
-
-    Args:
-        trainer ([`FineTuningTrainer`]): Its trainer, on any number of processes.
-        dataset ([`~hf_genkit.data.SpeechDataset`]): Clips and their transcripts.
-    """
-    model = trainer.accelerator.unwrap_model(trainer.model).eval()
-    tokenizer = trainer.processing_class.tokenizer
-    written, said = [], []
-    for batch in trainer.get_test_dataloader(dataset):
-        batch = trainer._prepare_inputs(batch)
-        tokens = model.generate(input_features=batch["input_features"], num_beams=1, do_sample=False)
-        labels = batch["labels"].masked_fill(batch["labels"] == -100, tokenizer.pad_token_id)
-        pairs = zip(*(tokenizer.batch_decode(ids, skip_special_tokens=True) for ids in (tokens, labels)), strict=True)
-        for prediction, reference in trainer.accelerator.gather_for_metrics(list(pairs), use_gather_object=True):
-            written.append(prediction)
-            said.append(reference)
-    language = getattr(model.generation_config, "language", None)  # which models of English alone lack
-    english = language in (None, "en", "english")
-    metric = WordErrorRate(partial(normalise_transcript, english=english))
-    return metric.compute(predictions=written, references=said)["wer"]
+    return metrics | ({"test_wer": transcribe(trainer, test).wer} if trainer.task == SPEECH else {})
 
 
 def finish_fine_tuning(
@@ -184,7 +159,12 @@ def _facts(trainer, data, data_args, results, rows, command, seconds, samples) -
     else:
         classes = len(data.id2label)
         facts["limits"].insert(0, f"It knows {classes} classes only, and answers with one of them for any input.")
-    if trainer.task == "text-generation":
-        facts["chat"] = data.format == "chat"
-        facts["example_text"] = "Hello! Who are you?" if data.format == "chat" else "The"
-    return facts | image_facts(data, trainer.processing_class)
+    return facts | example_facts(trainer.task, data) | image_facts(data, trainer.processing_class)
+
+
+def example_facts(task: str, data) -> dict:
+    """What the usage snippet on a language model's card says to it; empty for other tasks."""
+    if task != "text-generation":
+        return {}
+    is_chat = data.format == "chat"
+    return {"chat": is_chat, "example_text": "Hello! Who are you?" if is_chat else "The"}

@@ -16,7 +16,7 @@ from .base import GenkitTrainer
 from .finetuning_config import FineTuningConfig
 from .inputs import argument_names, student_inputs, with_float_pixels
 from .layers import layer_learning_rates
-from .tasks import AUTO_CLASSES, LANGUAGE, SPEECH, line_up, shifts_labels, task_of
+from .tasks import AUTO_CLASSES, LANGUAGE, SPEECH, decoder_inputs, line_up, shifts_labels, task_of
 
 
 class FineTuningTrainer(GenkitTrainer):
@@ -56,13 +56,18 @@ class FineTuningTrainer(GenkitTrainer):
         if not isinstance(args, FineTuningConfig):
             raise ValueError(f"`args` is a {type(args).__name__}, but it must be a FineTuningConfig.")
         super().__init__(model, args, **kwargs)
-        network = bare(self.accelerator.unwrap_model(self.model))
+        network = self.network
         self.task = task_of(network)
         self.auto_class = AUTO_CLASSES[self.task].__name__
         self.input_names = argument_names(network.forward)
         self.starts_from = network.config._name_or_path
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise ValueError("Every parameter of the model is frozen, so there is nothing to train.")
+
+    @property
+    def network(self) -> PreTrainedModel:
+        """The model itself, taken out of wrappers and of an adapter."""
+        return bare(self.accelerator.unwrap_model(self.model))
 
     def _set_signature_columns_if_needed(self):
         if self._signature_columns is None:
@@ -79,7 +84,7 @@ class FineTuningTrainer(GenkitTrainer):
         labels = inputs.pop("labels")
         own_inputs = with_float_pixels(student_inputs(inputs, self.input_names), self.image_processor)
         if self.task == SPEECH:
-            own_inputs["decoder_input_ids"] = self.decoder_inputs(labels)
+            own_inputs["decoder_input_ids"] = decoder_inputs(self.network.config, labels)
         outputs = model(**own_inputs)
         logits, labels = line_up(self.task, outputs.logits, labels)
         counted = labels != -100
@@ -93,12 +98,6 @@ class FineTuningTrainer(GenkitTrainer):
         if not model.training:
             self._record(logits, labels, counted, values)
         return (loss, outputs) if return_outputs else loss
-
-    def decoder_inputs(self, labels: torch.Tensor) -> torch.Tensor:
-        """The labels moved right by one behind the start token: what the decoder has read before each of them."""
-        config = bare(self.accelerator.unwrap_model(self.model)).config
-        start = torch.full_like(labels[:, :1], config.decoder_start_token_id)
-        return torch.cat([start, labels[:, :-1].masked_fill(labels[:, :-1] == -100, config.pad_token_id)], dim=1)
 
     def _record(self, logits, labels, counted, values) -> None:
         losses = torch.zeros(labels.shape, device=values.device).masked_scatter(counted, values.float())

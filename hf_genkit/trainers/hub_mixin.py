@@ -12,6 +12,7 @@ from transformers.utils.hub import PushInProgress
 
 from ..hub import CardFacts, DatasetFacts, Result, check_push_access, hub_id, push_folder, write_model_card
 from .checkpointing import is_trainer_state
+from .tasks import CTC, SPEECH
 
 
 logger = logging.get_logger(__name__)
@@ -23,7 +24,7 @@ class HubMixin:
     """
     The Hub side of [`GenkitTrainer`]; expects to stand before [`~transformers.Trainer`] among the bases.
 
-    A method sets `task`, its pipeline tag on the Hub, and `auto_class`, the name of the class that loads its models.
+    A method sets `task`, its pipeline tag on the Hub (or "ctc", which is one way of speech recognition), and `auto_class`, the name of the class that loads its models.
     """
 
     task: str
@@ -62,7 +63,7 @@ class HubMixin:
         base_model = hub_id(model.config._name_or_path or None)
         facts = {
             "model_name": (self.hub_model_id or str(Path(self.args.output_dir).resolve())).split("/")[-1],
-            "task": self.task,
+            "task": SPEECH if self.task == CTC else self.task,
             "auto_class": self.auto_class,
             "repo_id": self.hub_model_id,
             "revision": self.args.hub_revision,

@@ -148,6 +148,26 @@ class NoiseLevels:
         kept = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
         return kept.sqrt(), (1 - kept).sqrt(), timesteps
 
+    def at(self, index: torch.Tensor, steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """
+        Levels that a sampler with evenly spaced "trailing" timesteps visits.
+
+        Args:
+            index (`torch.Tensor`): How many steps are left, from 0 (the picture) to `steps` (noise): whole, `[N]`.
+            steps (`int`): How many steps the sampler takes.
+
+        Returns:
+            `tuple`: As from a call with uniform numbers; the picture's `alpha` is 1, its `sigma` 0 and its timestep 0.
+        """
+        share = index.double() / steps
+        if self.kind == "flow":
+            sigma = (self.shift * share / (1 + (self.shift - 1) * share)).float()
+            return (1 - sigma).view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1), sigma * self.num_timesteps
+        timesteps = (share * self.num_timesteps).round().long() - 1
+        self.alphas_cumprod = self.alphas_cumprod.to(index.device)
+        kept = torch.where(timesteps < 0, 1.0, self.alphas_cumprod[timesteps]).view(-1, 1, 1, 1)
+        return kept.sqrt(), (1 - kept).sqrt(), timesteps.clamp(min=0)
+
 
 def _normal_quantile(uniform: torch.Tensor) -> torch.Tensor:
     return torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))

@@ -25,6 +25,7 @@ CAPTIONS = {
     "samples": "Samples",
     "noising": "Noising: images of the evaluation set at eight noise levels",
     "denoising": "Denoising: eight moments of drawing a picture",
+    "few_steps": "Each row from the same noise: the teacher, the teacher in a few steps of DPM++, the students",
     "super_resolution": "From above: the small image, enlarged bicubically, enlarged by the model, the original",
     "reconstructions": "Images of the evaluation set (above) and their reconstructions (below)",
     "interpolation": "From the left image to the right one through latent space",

@@ -3,34 +3,47 @@
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 
-from ..arguments import DataArguments, TeacherStudentArguments
-from ..data import ClassificationData
+from ..arguments import FineTuningDataArguments, StudentArguments, TeacherStudentArguments
 from ..evaluation import ComparedModel, describe_difference, mean_interval, plot_curves, text_table
 from ..hub import Result, TeacherFacts, check_push_access, hub_id
+from .base import GenkitTrainer
 from .base_config import GenkitConfig
-from .distillation_config import DistillationConfig
-from .distillation_trainer import DistillationTrainer
+from .finetuning_report import LIMITS, example_facts
 from .generation_report import dataset_facts, image_facts
+from .judging import (
+    Judged,
+    judge_students,
+    judge_teachers,
+    labelled_items,
+    metric_of,
+    students_costs,
+    teachers_costs,
+)
+from .mutual_trainer import MutualDistillationTrainer
+from .soft_target_config import SoftTargetConfig
+from .task_data import TaskData
+from .tasks import CLASSIFICATION
 
 
 # Settings that may change from one call to the next in the same folder.
-OPEN_SETTINGS = {"seeds", "seed", "baseline", "cache_only"}
+OPEN_SETTINGS = {"seeds", "seed", "baseline", "cache_only", "also_test_on"}
 
 
 class ComparisonReport:
     """
-    Collects a teacher and its students over seeds, on the test split. Make it before anything is trained.
+    Collects teachers and students over seeds, on the test split. Make it before anything is trained.
 
     Args:
-        pair_args ([`~hf_genkit.TeacherStudentArguments`]): The models to compare.
-        data_args ([`~hf_genkit.DataArguments`]): Where the data comes from.
-        args ([`~hf_genkit.DistillationConfig`]): How the students are trained, and the folder of the comparison.
+        model_args ([`~hf_genkit.arguments.StudentArguments`]): The models to compare.
+        data_args ([`~hf_genkit.FineTuningDataArguments`]): Where the data come from.
+        args (`SoftTargetConfig`): How the students are trained, and the folder of the comparison.
         command (`str`): The command that is being run.
 
     Raises:
@@ -40,114 +53,159 @@ class ComparisonReport:
 
     def __init__(
         self,
-        pair_args: TeacherStudentArguments,
-        data_args: DataArguments,
-        args: DistillationConfig,
+        model_args: StudentArguments,
+        data_args: FineTuningDataArguments,
+        args: SoftTargetConfig,
         command: str,
     ):
-        claim_comparison(args, pair_args, data_args)
+        claim_comparison(args, model_args, data_args)
+        self.has_teachers = isinstance(model_args, TeacherStudentArguments)
         self.data_args, self.command = data_args, command
         self.start = time.time()
         self.models: dict[str, ComparedModel] = {}
         self.seeds: dict[str, list[int]] = {}
         self.histories: dict[str, list[list[dict]]] = {}
+        self.teachers: list[str] = []
 
-    def add(self, name: str, seed: int, trainer: DistillationTrainer, test) -> None:
+    def add(self, kind: str, seed: int, trainer: GenkitTrainer, test, others: Mapping | None = None) -> None:
         """
-        Tests a trained student, and at the first call its teacher.
+        Tests what a trainer has trained, and at the first call its teachers.
 
         Args:
-            name (`str`): Which of the students it is, the same for all seeds.
-            seed (`int`): The seed it was trained with.
-            trainer ([`DistillationTrainer`]): Its trainer.
+            kind (`str`): How its students were trained: "distilled" or "alone".
+            seed (`int`): The seed they were trained with.
+            trainer ([`DistillationTrainer`] or [`MutualDistillationTrainer`]): Their trainer.
             test: Model inputs of the test split.
+            others (`Mapping`, *optional*): Model inputs of other data sets to test on, by name.
         """
-        metrics = trainer.evaluate(test, metric_key_prefix="test")
-        if "teacher" not in self.models:
-            found = trainer.evaluate_teacher(test)
-            efficiency = trainer.measure_efficiency(test, of_teacher=True)
-            self.models["teacher"] = ComparedModel("teacher", [found["teacher_accuracy"]], found["items"], efficiency)
-        if name not in self.models:
-            samples = self.models["teacher"].samples
-            self.models[name] = ComparedModel(name, [], samples, trainer.measure_efficiency(test))
-            self.seeds[name], self.histories[name] = [], []
-        self.models[name].accuracies.append(metrics["test_accuracy"])
-        self.models[name].agreement.append(metrics["test_teacher_agreement"])
-        self.seeds[name].append(seed)
-        self.histories[name].append(list(trainer.state.log_history))
+        self.histories.setdefault(f"students, {kind}", []).append(list(trainer.state.log_history))
+        if self.has_teachers and not self.teachers:
+            judged, costs = judge_teachers(trainer, test), teachers_costs(trainer, test)
+            elsewhere = {name: judge_teachers(trainer, inputs) for name, inputs in (others or {}).items()}
+            self.teachers = list(judged)
+            self._record("", judged, costs, elsewhere, trainer, test)
+        judged = judge_students(trainer, test)
+        elsewhere = {name: judge_students(trainer, inputs) for name, inputs in (others or {}).items()}
+        is_new = f"{next(iter(judged))}, {kind}" not in self.models
+        costs = students_costs(trainer, test) if is_new else {}
+        self._record(f", {kind}", judged, costs, elsewhere, trainer, test)
+        for name in judged:
+            self.seeds.setdefault(f"{name}, {kind}", []).append(seed)
 
-    def write(self, exported: DistillationTrainer, data: ClassificationData, baseline: str) -> None:
+    def _record(
+        self,
+        suffix: str,
+        judged: dict[str, Judged],
+        costs: dict[str, dict],
+        elsewhere: dict[str, dict[str, Judged]],
+        trainer: GenkitTrainer,
+        test,
+    ) -> None:
+        for who, found in judged.items():
+            name = who + suffix
+            if name not in self.models:
+                self.models[name] = ComparedModel(
+                    name,
+                    [],
+                    labelled_items(trainer, test) if trainer.task in CLASSIFICATION else len(test),
+                    costs[who],
+                    metric=metric_of(trainer.task),
+                    parts=found.errors,
+                    wholes=found.words,
+                    seconds_per_clip=found.seconds_per_clip,
+                )
+            model = self.models[name]
+            model.values.append(found.value)
+            if found.agreement is not None and self.has_teachers:
+                model.agreement.append(found.agreement)
+            for other, theirs in elsewhere.items():
+                model.elsewhere.setdefault(other, []).append(theirs[who].value)
+
+    def write(self, exported: GenkitTrainer, data: TaskData) -> None:
         """
         Prints the table and writes the exported model with card, results.json and curves.png.
 
         Args:
-            exported ([`DistillationTrainer`]): The trainer of the first seed's distilled student.
-            data ([`~hf_genkit.data.ClassificationData`]): What the models were trained and tested on.
-            baseline (`str`): Name of the students that were trained alone, if they were.
+            exported ([`DistillationTrainer`] or [`MutualDistillationTrainer`]):
+                The trainer of the first seed's distilled students.
+            data ([`~hf_genkit.trainers.task_data.TaskData`]): What the models were trained and tested on.
         """
         exported.save_model(_internal_call=True)  # the push comes later, with the card
         if not exported.is_world_process_zero():
             return
         folder = Path(exported.args.output_dir)
-        main = self.models["student, distilled"]
-        rows = [self.models[name].row() for name in sorted(self.models, key=["teacher", baseline, main.name].index)]
-        sentence = describe_difference(main, self.models[baseline]) if baseline in self.models else ""
+        order = sorted(self.models, key=lambda name: (name not in self.teachers, name))
+        rows = [self.models[name].row() for name in order]
+        sentences = [
+            describe_difference(self.models[name], self.models[alone])
+            for name in order
+            if name.endswith(", distilled") and (alone := name.replace(", distilled", ", alone")) in self.models
+        ]
         seconds = time.time() - self.start
-        print(f"\n{text_table(rows)}\n\n{sentence}")
+        print("\n".join(["", text_table(rows), "", *sentences]))
         results = {
-            "models": {name: asdict(model) for name, model in self.models.items()},
+            "models": {name: asdict(self.models[name]) for name in order},
             "seeds": self.seeds,
-            "difference": sentence,
+            "difference": " ".join(sentences),
             "seconds": round(seconds, 1),
             "processes": exported.accelerator.num_processes,
         }
         (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        plot_curves(self.histories, folder / "curves.png", x="step")
-        exported.create_model_card(**self._facts(exported, data, rows, sentence, seconds))
+        shown = "accuracy" if data.task in CLASSIFICATION else "perplexity"
+        plot_curves(self.histories, folder / "curves.png", metric=f"eval_{shown}", x="step")
+        exported.create_model_card(**self._facts(exported, data, rows, sentences, seconds))
         print(f"\nThe distilled student, its card (README.md) and curves.png are in {folder}.")
 
     def _facts(
-        self, exported: DistillationTrainer, data: ClassificationData, rows: list[dict], sentence: str, seconds: float
+        self, exported: GenkitTrainer, data: TaskData, rows: list[dict], sentences: list[str], seconds: float
     ) -> dict:
         """What the card says beyond what the trainer knows."""
-        main, teacher = self.models["student, distilled"], self.models["teacher"]
-        interval = mean_interval(main.accuracies)
-        dataset = dataset_facts(data, self.data_args, main.samples)
+        of_peers = isinstance(exported, MutualDistillationTrainer)
+        name = f"peer {exported.best_peer}, distilled" if of_peers else "student, distilled"
+        main, metric = self.models[name], metric_of(data.task)
+        interval = mean_interval(main.values)
+        dataset = dataset_facts(data.data, self.data_args, main.samples)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-        limits = [
-            f"It knows the {len(data.id2label)} classes of {dataset.name} only, and answers with one of them for any input.",
-            f"The figures come from {main.samples:,} samples of one data set; other data were not tried.",
-            "The teacher's mistakes and biases are passed on to the student.",
-        ]
-        if len(main.accuracies) < 3:
+        knows = (
+            f"It knows the {len(data.labels)} classes of {dataset.name} only, and answers with one of them for any input."
+            if data.labels
+            else LIMITS[data.task]
+        )
+        limits = [knows, f"The figures come from {main.samples:,} samples of one data set; other data were not tried."]
+        if main.elsewhere:
+            limits[1] = f"The figures come from {main.samples:,} samples, and from {', '.join(main.elsewhere)}."
+        if self.teachers:
+            limits.append("The teacher's mistakes and biases are passed on to the student.")
+        if len(main.values) < 3:
             limits.append("One or two seeds are too few to tell small differences from chance.")
         facts = {
             "dataset": dataset,
             "results": [
                 Result(
-                    "accuracy",
-                    main.accuracies[0],
-                    name="Accuracy",
+                    metric.key,
+                    main.values[0],
+                    name=metric.title,
                     mean=interval.mean,
-                    interval=(interval.low, interval.high) if len(main.accuracies) > 1 else None,
-                    seeds=self.seeds["student, distilled"],
+                    interval=(interval.low, interval.high) if len(main.values) > 1 else None,
+                    seeds=self.seeds[name],
                 )
             ],
-            "teacher": TeacherFacts(
-                exported.teacher_title,
-                id=hub_id(exported.teacher.name),
-                results=[
-                    Result("accuracy", teacher.accuracies[0], name="Accuracy"),
-                ],
-            ),
             "comparison": rows,
-            "method": f"{exported.method_sentence} {sentence[:1].upper()}{sentence[1:]}".strip(),
+            "method": " ".join([exported.method_sentence, *(text[:1].upper() + text[1:] for text in sentences)]),
             "command": self.command,
             "hardware": f"{device}, {seconds:.0f} seconds for the whole comparison",
             "limits": limits,
-            "pictures": [("curves.png", "Training loss and evaluation accuracy, mean and range over the seeds")],
+            "pictures": [("curves.png", "Training loss and evaluation, mean and range over the seeds")],
         }
-        return facts | image_facts(data, exported.processing_class)
+        if self.teachers:
+            scores = [
+                Result(metric.key, self.models[teacher].values[0], name=f"{metric.title} of {teacher}")
+                for teacher in self.teachers
+            ]
+            if len(scores) == 1:
+                scores[0].name = metric.title
+            facts["teacher"] = TeacherFacts(exported.teacher_title, id=hub_id(exported.teacher.name), results=scores)
+        return facts | example_facts(data.task, data.data) | image_facts(data.data, exported.processing_class)
 
 
 def claim_comparison(args: GenkitConfig, *others) -> None:

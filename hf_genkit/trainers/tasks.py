@@ -5,11 +5,14 @@ from collections.abc import Iterable
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForCTC,
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForSpeechSeq2Seq,
     AutoModelForTokenClassification,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 
@@ -29,6 +32,11 @@ LANGUAGE = {
     SPEECH: AutoModelForSpeechSeq2Seq,
 }
 AUTO_CLASSES = {**CLASSIFICATION, **LANGUAGE}
+TEXT_TO_TEXT = "text2text-generation"
+CTC = "ctc"  # speech recognition, too, by labels of frames
+SEQ2SEQ = (SPEECH, TEXT_TO_TEXT)
+# What can be distilled.
+DISTILLED = {**AUTO_CLASSES, TEXT_TO_TEXT: AutoModelForSeq2SeqLM, CTC: AutoModelForCTC}
 
 
 def task_of(model: torch.nn.Module, tasks: Iterable[str] = AUTO_CLASSES) -> str:
@@ -37,12 +45,12 @@ def task_of(model: torch.nn.Module, tasks: Iterable[str] = AUTO_CLASSES) -> str:
 
     Args:
         model (`torch.nn.Module`):
-            A model of one of the Auto classes in `AUTO_CLASSES`, a custom one that is registered for one of them, or
+            A model of one of the Auto classes in `DISTILLED`, a custom one that is registered for one of them, or
             one of these with an adapter of peft.
-        tasks (`Iterable[str]`, *optional*): Which of the keys of `AUTO_CLASSES` will do; defaults to all.
+        tasks (`Iterable[str]`, *optional*): Which of the keys of `DISTILLED` will do; defaults to those of `AUTO_CLASSES`.
 
     Returns:
-        `str`: A key of `AUTO_CLASSES`.
+        `str`: A key of `DISTILLED`.
 
     Raises:
         `ValueError`: The model has no such head.
@@ -51,10 +59,10 @@ def task_of(model: torch.nn.Module, tasks: Iterable[str] = AUTO_CLASSES) -> str:
     tasks = list(tasks)
     if isinstance(network, PreTrainedModel):
         for task in tasks:
-            mapping = AUTO_CLASSES[task]._model_mapping
+            mapping = DISTILLED[task]._model_mapping
             if type(network.config) in mapping and isinstance(network, _as_tuple(mapping[type(network.config)])):
                 return task
-    heads = ", ".join(AUTO_CLASSES[task].__name__ for task in tasks)
+    heads = ", ".join(DISTILLED[task].__name__ for task in tasks)
     raise ValueError(
         f"{type(network).__name__} has no head for {', '.join(tasks)}: load the model with one of {heads}."
     )
@@ -78,6 +86,18 @@ def line_up(task: str, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torc
         `tuple[torch.Tensor, torch.Tensor]`: The same, one position shorter where the model predicts the next token.
     """
     return (logits[:, :-1], labels[:, 1:]) if shifts_labels(task) else (logits, labels)
+
+
+def decoder_inputs(config: PreTrainedConfig, labels: torch.Tensor) -> torch.Tensor:
+    """
+    The labels moved right by one behind the start token: what a decoder has read before each of them.
+
+    Args:
+        config (`PreTrainedConfig`): Of a sequence-to-sequence model.
+        labels (`torch.Tensor`): `[batch, tokens]`, -100 where there is none.
+    """
+    start = torch.full_like(labels[:, :1], config.decoder_start_token_id)
+    return torch.cat([start, labels[:, :-1].masked_fill(labels[:, :-1] == -100, config.pad_token_id)], dim=1)
 
 
 def _as_tuple(value) -> tuple:

@@ -26,6 +26,8 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from .inputs import teacher_inputs
+from .items import items_of
+from .tasks import SEQ2SEQ
 
 
 logger = logging.get_logger(__name__)
@@ -36,7 +38,7 @@ KEY_BYTES = 16
 SAVED_WITH = ("_name_or_path", "architectures", "dtype", "transformers_version")
 
 
-def sample_keys(inputs: dict[str, torch.Tensor]) -> list[bytes]:
+def sample_keys(inputs: dict[str, torch.Tensor], asked: list[bytes] | None = None) -> list[bytes]:
     """
     One 16-byte key a sample: a hash of its model inputs with the padding taken away.
 
@@ -44,6 +46,7 @@ def sample_keys(inputs: dict[str, torch.Tensor]) -> list[bytes]:
         inputs (`dict[str, torch.Tensor]`):
             A batch of model inputs, each `[batch, ...]`, without labels. Tensors that begin with the shape of
             `attention_mask` are cut to the positions it attends to; the mask itself is then implied.
+        asked (`list[bytes]`, *optional*): What else tells each sample from others.
 
     Returns:
         `list[bytes]`: Keys that don't depend on the other samples of the batch.
@@ -67,27 +70,43 @@ def sample_keys(inputs: dict[str, torch.Tensor]) -> list[bytes]:
         for header, values, padded in columns:
             digest.update(header)
             digest.update(values[i][attended[i]] if padded else values[i])
+        if asked is not None:
+            digest.update(asked[i])
         keys.append(digest.digest())
     return keys
 
 
 class KeyedCollator:
     """
-    Adds the samples' cache keys to a batch, in the data loader's worker.
+    Adds the samples' cache keys to a batch, in the data loader's worker: `cache_keys`, joined, one entry a teacher.
 
     Args:
         collator (`Callable`): Makes the batch.
-        names (`set[str]`): The teacher's [`argument_names`].
+        names (`list[set[str]]`): For each teacher its [`argument_names`].
+        task (`str`, *optional*, defaults to `"image-classification"`): A key of `DISTILLED`.
     """
 
     name = "cache_keys"
 
-    def __init__(self, collator: Callable, names: set[str]):
-        self.collator, self.names = collator, names
+    def __init__(self, collator: Callable, names: list[set[str]], task: str = "image-classification"):
+        self.collator, self.names, self.task = collator, names, task
 
     def __call__(self, features: list) -> dict:
         batch = self.collator(features)
-        return {**batch, self.name: b"".join(sample_keys(teacher_inputs(batch, self.names)))}
+        asked = self._asked(batch)
+        keys = [b"".join(sample_keys(teacher_inputs(batch, names), asked)) for names in self.names]
+        return {**batch, self.name: keys}
+
+    def _asked(self, batch: dict[str, torch.Tensor]) -> list[bytes] | None:
+        """What of each sample a language model is asked for, which the labels say, and what its decoder reads."""
+        if self.task not in ("text-generation", "fill-mask", *SEQ2SEQ):
+            return None
+        items = items_of(self.task, batch, None)
+        read = items.labels if self.task in SEQ2SEQ else torch.zeros_like(items.soft, dtype=torch.int64)
+        return [
+            np.concatenate([mask.nonzero()[:, 0].numpy(), ids[mask].numpy()]).tobytes()
+            for mask, ids in zip(items.soft.cpu(), read.cpu(), strict=True)
+        ]
 
 
 def weights_fingerprint(model: torch.nn.Module) -> str:

@@ -1,15 +1,22 @@
 """What a trainer does with a teacher beside training on it: judging it, filling its cache, naming it on the card."""
 
+import math
+from pathlib import Path
+
 import torch
 from torch.nn.functional import one_hot
-from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, TrainerCallback
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import TrainerCallback
 from transformers.utils import logging
 
+from ..data import ArrayImageDataset, TokenDataset
 from ..evaluation import measure_efficiency
 from ..hub import CardFacts, Result, TeacherFacts, hub_id
+from ..losses import cross_entropy
 from .checkpointing import preserved_rng
-from .inputs import student_inputs, with_float_pixels
+from .companions import companion_parameters
+from .tasks import CLASSIFICATION, CTC
+from .teacher import Teacher, check_vocabularies, load_teacher
 from .teacher_cache import KeyedCollator, TeacherCache
 
 
@@ -19,6 +26,58 @@ logger = logging.get_logger(__name__)
 class TeachingMixin:
     """The teacher's side of [`DistillationTrainer`]; expects to stand before [`GenkitTrainer`] among the bases."""
 
+    def _make_teacher(self, model, processor) -> Teacher:
+        name = model if isinstance(model, str) else None
+        if name is not None:
+            model, own_processor = load_teacher(
+                name,
+                self.task,
+                revision=self.args.teacher_revision,
+                dtype=self.args.teacher_dtype,
+                quantization=self.args.teacher_quantization,
+                trust_remote_code=self.args.trust_remote_code,
+            )
+            processor = processor or own_processor
+        if self.task not in CLASSIFICATION:
+            check_vocabularies(self.processing_class, processor, self.args.loss_type)
+        return Teacher(
+            model,
+            self.student,
+            self.accelerator,
+            processor or self.processing_class,
+            name=name,
+            task=self.task,
+            cache_path=self._cache_path(model),
+            top_k=self.args.teacher_top_k,
+            temperature=self.args.temperature,
+        )
+
+    def _cache_path(self, teacher) -> str | None:
+        """Where the teacher's logits go; "auto" does without a cache where it could not serve twice."""
+        path = self.args.teacher_cache
+        obstacle = None
+        if not isinstance(teacher, torch.nn.Module):
+            obstacle = "a teacher that is a function has no weights to tell it from others"
+        elif any(isinstance(dataset, IterableDataset) for dataset in self.all_datasets()):
+            obstacle = "a streamed data set can't be looked up"
+        elif self.args.matches_features:
+            obstacle = "hidden states are too large to keep"
+        elif self.args.loss_type == "uld":
+            obstacle = "the teacher's tokens are not the student's"
+        elif self.task not in CLASSIFICATION and self.args.teacher_top_k is None:
+            obstacle = "each token has too many logits to keep without `teacher_top_k`"
+        elif _masks(self.train_dataset):
+            obstacle = "other tokens are masked in each epoch"
+        if path == "off" or (path == "auto" and (obstacle or _augments(self.train_dataset))):
+            return None
+        if obstacle:
+            raise ValueError(f"`teacher_cache` is '{path}', but {obstacle}: set it to 'off'.")
+        return str(Path(self.args.output_dir, "teacher_cache")) if path == "auto" else path
+
+    @property
+    def uses_cache(self) -> bool:
+        return any(teacher.cache is not None for teacher in self.teachers)
+
     def evaluate_teacher(self, eval_dataset=None) -> dict[str, float]:
         """
         The teacher's accuracy on the evaluation set, and that of always naming its most frequent class.
@@ -27,28 +86,37 @@ class TeachingMixin:
             eval_dataset (*optional*): Defaults to the trainer's (the first one, if it has several).
 
         Returns:
-            `dict[str, float]`: `teacher_accuracy`, `chance` and the number of labelled `items`.
+            `dict[str, float]`: `teacher_accuracy` and the number of labelled `items`; `chance` for classes,
+            `teacher_perplexity` for language.
         """
-        with preserved_rng():
-            classes = self.model.config.num_labels
-            totals = torch.zeros(1 + classes)  # right answers, then labels of each class
+        classes = self.student.config.num_labels if self.task in CLASSIFICATION else 0
+        totals = torch.zeros(3 + classes, dtype=torch.float64)  # right answers, nats, labels, and labels of each class
+        with preserved_rng(), torch.no_grad():
             for inputs in self._evaluation_dataloader(eval_dataset):
-                inputs = dict(self._prepare_inputs(inputs))
-                keys = inputs.pop(KeyedCollator.name, None)
-                labels = inputs.pop("labels", None)
-                if labels is None:
+                batch = self.take_apart(self._prepare_inputs(inputs))
+                if batch.items.hard is None or self.task == CTC:
                     continue
-                correct = self.teacher.logits(inputs, keys).argmax(dim=-1) == labels
-                named = one_hot(labels.where(labels != -100, classes), classes + 1)[..., :-1]
-                counts = torch.cat([correct[..., None], named], dim=-1).reshape(len(labels), -1, 1 + classes).sum(1)
-                totals += self.accelerator.gather_for_metrics(counts).sum(0).cpu()
-        hits, per_class = totals[0].item(), totals[1:]
-        items = int(per_class.sum())
-        return {
-            "teacher_accuracy": hits / max(items, 1),
-            "chance": per_class.max().item() / max(items, 1),
-            "items": items,
-        }
+                answers, nats = self._teacher_answers(batch)
+                labels = batch.items.item_labels
+                labelled = labels != -100
+                counts = [(answers == labels) & labelled, nats, labelled]
+                if classes:
+                    counts += one_hot(labels.where(labelled, classes), classes + 1)[:, :-1].unbind(1)
+                sums = torch.stack([batch.items.per_sample(count.float()) for count in counts], dim=1)
+                totals += self.accelerator.gather_for_metrics(sums).sum(0).cpu()
+        hits, nats, items, *per_class = totals.tolist()
+        found = {"teacher_accuracy": hits / max(items, 1), "items": int(items)}
+        if classes:
+            return found | {"chance": max(per_class) / max(items, 1)}
+        return found | {"teacher_perplexity": math.exp(min(nats / max(items, 1), 700))}
+
+    def _teacher_answers(self, batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the teacher takes for the answers, and the nats that it gives to the labels, both `[items]`."""
+        if self.task in CLASSIFICATION:
+            targets = self.teacher.targets(batch.inputs, batch.items, None if batch.keys is None else batch.keys[0])
+        else:
+            targets = self.teacher.compute(batch.inputs)[batch.items.soft]
+        return targets.argmax(dim=-1), cross_entropy(targets, batch.items.item_labels)
 
     def measure_efficiency(self, dataset, of_teacher: bool = False) -> dict:
         """
@@ -64,18 +132,23 @@ class TeachingMixin:
         batch = self._prepare_inputs(next(iter(self._evaluation_dataloader(dataset))))
         sample = {name: value[:1] for name, value in batch.items() if isinstance(value, torch.Tensor)}
         if of_teacher:
-            return measure_efficiency(self.teacher.model, self.teacher.prepare(sample))
+            return measure_efficiency(self.teacher.model, self.teacher.prepare(self.take_apart(sample).inputs))
         student = self.accelerator.unwrap_model(self.model)
-        own_inputs = student_inputs(sample, self.student_arguments)
-        return measure_efficiency(student, with_float_pixels(own_inputs, self.image_processor))
+        return measure_efficiency(student, self.take_apart(sample).own)
 
     def card_results(self) -> list[Result]:
-        accuracy = self.last_evaluation("eval_accuracy").get("eval_accuracy")
-        return [] if accuracy is None else [Result("accuracy", accuracy, name="Accuracy")]
+        names = {"eval_accuracy": ("accuracy", "Accuracy")}
+        if self.task not in CLASSIFICATION:
+            names = {"eval_perplexity": ("perplexity", "Perplexity"), "eval_accuracy": ("accuracy", "Token accuracy")}
+        logged = self.last_evaluation(next(iter(names)))
+        return [Result(metric, logged[key], name=name) for key, (metric, name) in names.items() if key in logged]
 
     def card_facts(self) -> CardFacts:
         facts = super().card_facts()
-        facts.labels = facts.labels or list(self.model.config.id2label.values())
+        if self.task in CLASSIFICATION:
+            facts.labels = facts.labels or list(self.student.config.id2label.values())
+        if "parameters" not in self._described:
+            facts.parameters = self.student.num_parameters() - companion_parameters(self.student)
         if facts.teacher is None and self.teacher is not None:
             facts.teacher = TeacherFacts(self.teacher_title, id=hub_id(self.teacher.name))
         facts.method = facts.method or self.method_sentence
@@ -83,28 +156,43 @@ class TeachingMixin:
 
     @property
     def teacher_title(self) -> str:
-        """What people may call the teacher: its id on the Hub, or its class and size."""
-        model = self.teacher.model
-        if hub_id(self.teacher.name) is not None or not isinstance(model, PreTrainedModel):
-            return self.teacher.name or "a function"
-        return f"{type(model).__name__} ({model.num_parameters():,} parameters)"
+        """What people may call the teachers: their ids on the Hub, or their classes and sizes."""
+        return " and ".join(teacher.title for teacher in self.teachers)
 
     @property
     def method_sentence(self) -> str:
-        """How the student is trained, in one sentence."""
-        if self.teacher is None or self.args.alpha == 0:
-            return "It was trained on the labels alone."
-        return (
-            f"The loss was {self.args.alpha:g} times the '{self.args.loss_type}' distillation loss at temperature "
-            f"{self.args.temperature:g} plus {1 - self.args.alpha:g} times the cross-entropy with the labels."
-        )
+        """How the student is trained, in one sentence or two."""
+        args = self.args
+        parts = []
+        if self.teacher is not None and args.alpha > 0:
+            kept = "" if args.teacher_top_k is None else f" on the teacher's {args.teacher_top_k} likeliest classes"
+            parts.append(
+                f"{args.alpha:g} times the '{args.loss_type}' distillation loss{kept} at temperature {args.temperature:g}"
+            )
+        if args.alpha < 1 and parts:
+            parts.append(f"{1 - args.alpha:g} times the cross-entropy with the labels")
+        weights = {**(args.feature_loss or {}), **(args.relation_loss or {})}
+        if self.teacher is not None:
+            parts += [f"{weight:g} times the '{name}' loss of hidden states" for name, weight in weights.items()]
+        sentence = f"The loss was {' plus '.join(parts)}." if parts else "It was trained on the labels alone."
+        if len(self.teachers) > 1:
+            shares = args.teacher_weights or "equal"
+            shares = (
+                "by confidence"
+                if shares == "confidence"
+                else f"with weights {shares}"
+                if shares != "equal"
+                else "equally"
+            )
+            sentence += f" {len(self.teachers)} teachers shared the soft term {shares}."
+        return sentence
 
     def fill_teacher_cache(self) -> int:
         """
         Runs the teacher over the training and evaluation data, without training.
 
         Returns:
-            `int`: The number of samples in the cache.
+            `int`: The number of samples in the (first) teacher's cache.
 
         Raises:
             `ValueError`: The trainer has no cache, or the training data changes between two readings.
@@ -114,18 +202,21 @@ class TeachingMixin:
         self._check_replay()
         for dataset in self.all_datasets():
             for inputs in self._evaluation_dataloader(dataset):
-                inputs = dict(self._prepare_inputs(inputs))
-                self.teacher.logits(inputs, inputs.pop(KeyedCollator.name))
+                batch = self.take_apart(self._prepare_inputs(inputs))
+                for teacher, keys in zip(self.teachers, batch.keys, strict=True):
+                    teacher.targets(batch.inputs, batch.items, keys)
         self.accelerator.wait_for_everyone()
-        self.teacher.cache.refresh()
+        for teacher in self.teachers:
+            teacher.cache.refresh()
         return len(self.teacher.cache)
 
     def check_before_training(self) -> None:
+        super().check_before_training()
         if self.teacher is None or self.args.alpha == 0:
             return
         if self.uses_cache:
             self._check_replay()
-        if self.eval_dataset is not None:
+        if self.eval_dataset is not None and self.task in CLASSIFICATION:
             self._warn_about_chance()
 
     def run_identity(self) -> dict:
@@ -142,6 +233,11 @@ class TeachingMixin:
     def _evaluation_dataloader(self, dataset=None) -> DataLoader:
         dataset = self.eval_dataset if dataset is None else dataset
         return self.get_eval_dataloader(next(iter(dataset.values())) if isinstance(dataset, dict) else dataset)
+
+    def probe(self) -> dict:
+        """Two samples of the training data, as a batch."""
+        loader = self._evaluation_dataloader() if self.train_dataset is None else self.get_train_dataloader()
+        return next(iter(DataLoader(loader.dataset, batch_size=2, collate_fn=loader.collate_fn)))
 
     def _check_replay(self) -> None:
         """Refuses data that change from one reading to the next, for which no cache can be right."""
@@ -176,3 +272,11 @@ class RefreshCache(TrainerCallback):
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.cache.refresh()
+
+
+def _augments(dataset) -> bool:
+    return isinstance(dataset, ArrayImageDataset) and dataset.augmentation is not None
+
+
+def _masks(dataset) -> bool:
+    return isinstance(dataset, TokenDataset) and dataset.masking is not None

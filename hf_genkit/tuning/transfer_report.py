@@ -39,10 +39,10 @@ class TransferredModel(ComparedModel):
     def row(self) -> dict[str, str]:
         """The variant as a row of a table."""
         cost = self.efficiency
-        over = f"{len(self.accuracies)} seeds" if len(self.accuracies) > 1 else f"{self.samples:,} samples"
+        over = f"{len(self.values)} seeds" if len(self.values) > 1 else f"{self.samples:,} samples"
         return {
             "Variant": self.name,
-            "Accuracy": f"{statistics.fmean(self.accuracies):.4f}",
+            "Accuracy": f"{statistics.fmean(self.values):.4f}",
             "95 % interval": f"{self.interval.low:.4f} to {self.interval.high:.4f} ({over})",
             "Trained": f"{cost['trainable_parameters']:,}",
             "Optimizer": f"{cost['optimizer_bytes'] / 1e6:.2f} MB",
@@ -98,8 +98,8 @@ class TransferReport:
             next(log["train_runtime"] for log in trainer.state.log_history[::-1] if "train_runtime" in log)
         )
         model.validation.append(trainer.evaluate()["eval_accuracy"])
-        model.accuracies.append(trainer.evaluate(test, metric_key_prefix="test")["test_accuracy"])
-        whole = len(model.accuracies) == len(self.transfer_args.seeds)
+        model.values.append(trainer.evaluate(test, metric_key_prefix="test")["test_accuracy"])
+        whole = len(model.values) == len(self.transfer_args.seeds)
         if whole and (
             self.best is None or statistics.fmean(model.validation) > statistics.fmean(self.best.validation)
         ):
@@ -150,8 +150,8 @@ class TransferReport:
         best, seeds = self.best, self.transfer_args.seeds
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
         interval = (best.interval.low, best.interval.high) if len(seeds) > 1 else None
-        mean = statistics.fmean(best.accuracies)
-        result = Result("accuracy", best.accuracies[0], name="Accuracy", mean=mean, interval=interval, seeds=seeds)
+        mean = statistics.fmean(best.values)
+        result = Result("accuracy", best.values[0], name="Accuracy", mean=mean, interval=interval, seeds=seeds)
         limits = [
             f"It knows {len(data.id2label)} classes only, and answers with one of them for any input.",
             f"The figures come from {best.samples:,} samples of one data set; other data were not tried.",

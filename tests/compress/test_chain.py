@@ -55,7 +55,6 @@ def chain_of(folder, *links: str, network=None, **options) -> CompressionChain:
         model() if network is None else network,
         args,
         CompressionArguments("vit", chain=list(links)),
-        task="image-classification",
         train=data,
         evaluation=None,
         collator=None,

@@ -25,6 +25,19 @@ DISTILBERT = {"dim": 16, "n_heads": 2, "hidden_dim": 32, "n_layers": 6, "vocab_s
 WINDOWS = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 3, "num_key_value_heads": 2}
 T5 = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_heads": 2, "num_layers": 6, "vocab_size": 50}
 
+SEQ2SEQ = {
+    "d_model": 16,
+    "encoder_layers": 4,
+    "decoder_layers": 4,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 16,
+    "decoder_ffn_dim": 16,
+    "vocab_size": 50,
+}
+WHISPER = {"num_mel_bins": 8, "max_source_positions": 10, "max_target_positions": 16, "bos_token_id": 1}
+IDS = {"pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 3}
+
 TEACHERS = {  # class, configuration, path of the stack of layers
     "bert": ("BertForSequenceClassification", TEXT, "bert.encoder.layer"),
     "bert_mlm": ("BertForMaskedLM", TEXT, "bert.encoder.layer"),
@@ -143,6 +156,37 @@ def test_lists_inside_the_layers_are_not_taken_for_the_stack():
     assert len(student.encoder.block[0].layer) == 2
 
 
+@pytest.mark.parametrize(
+    ("class_name", "values"),
+    [
+        ("WhisperForConditionalGeneration", SEQ2SEQ | WHISPER | IDS),
+        ("BartForConditionalGeneration", SEQ2SEQ | {"max_position_embeddings": 32}),
+    ],
+)
+def test_layers_of_a_sequence_to_sequence_model_are_the_decoders(class_name, values, tmp_path):
+    """Its encoder has as many layers as its decoder, and stays whole."""
+    teacher = make_model(class_name, values)
+    student = student_from_teacher(teacher, [0, 3])
+    assert (student.config.encoder_layers, student.config.decoder_layers) == (4, 2)
+    for layer in (1, 2):
+        teacher.get_decoder().layers[layer].forward = lambda hidden_states, *args, **kwargs: hidden_states
+    torch.manual_seed(0)
+    is_speech = teacher.main_input_name == "input_features"
+    own = torch.randn(2, 8, 20) if is_speech else torch.randint(5, 50, (2, 9))
+    inputs = {teacher.main_input_name: own, "decoder_input_ids": torch.randint(5, 50, (2, 6))}
+    assert torch.equal(student(**inputs).logits, teacher(**inputs).logits)
+    student.save_pretrained(tmp_path)
+    loaded, report = type(student).from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+    assert loaded.config.decoder_layers == 2
+
+
+def test_a_t5_keeps_the_decoder_layer_that_knows_the_positions():
+    student = student_from_teacher(make_model("T5ForConditionalGeneration", T5), [0, 3])
+    assert (student.config.num_layers, student.config.num_decoder_layers) == (6, 2)
+    assert len(student.decoder.block) == 2
+
+
 @pytest.mark.parametrize("layers", [[], [6], [-1], [0, 0], [3, 1]])
 def test_bad_layers_are_named(layers):
     with pytest.raises(ValueError, match=r"increasing indices from 0 to 5, got \["):
@@ -153,7 +197,11 @@ def test_bad_layers_are_named(layers):
     ("class_name", "values", "message"),
     [
         ("AlbertForSequenceClassification", TEXT | {"embedding_size": 8}, "one stack .*found none"),
-        ("T5ForConditionalGeneration", T5, r"one stack .*found encoder.block and decoder.block"),
+        (
+            "T5ForConditionalGeneration",
+            T5,
+            r"layers are not interchangeable \(see decoder.block.0.*relative_attention_bias",
+        ),
         ("T5EncoderModel", T5, r"layers are not interchangeable \(see encoder.block.0.*relative_attention_bias"),
     ],
 )

@@ -209,3 +209,19 @@ def test_a_text_file_becomes_tokens(tokenizer, tmp_path):
 def test_large_strings_are_text(tokenizer):
     rows = Dataset.from_dict({"text": TEXTS}, features=Features({"text": Value("large_string")}))
     assert LanguageData(DatasetDict(train=rows)).format == "text"
+
+
+def test_a_teacher_of_another_tokenizer_reads_the_same_completions(tokenizer):
+    other = train_tokenizer(["abcdefgh short"] * 4, 300)
+    columns = {"prompt": ["hi", "you", "ab"], "completion": ["there", "all", "cd"]}
+    data = language(columns)
+    paired = data.inputs(data.splits["train"], tokenizer, max_length=12, teacher_tokenizer=other)
+    (batch,) = paired.__getitems__([0, 2])
+    for prefix, own in (("", tokenizer), ("teacher_", other)):
+        labels = batch.inputs[f"{prefix}labels"]
+        texts = [own.decode(row[row != -100], skip_special_tokens=True) for row in labels]
+        assert [text.strip() for text in texts] == ["there", "cd"]
+    assert paired[1].keys() == batch.inputs.keys()
+    plain = language({"text": ["a b c d"]})
+    with pytest.raises(ValueError, match="two tokenizers make different ones"):
+        plain.inputs(plain.splits["train"], tokenizer, max_length=12, teacher_tokenizer=other)

@@ -3,7 +3,13 @@
 import pytest
 import scipy.stats
 
-from hf_genkit.evaluation.statistics import Interval, mean_interval, paired_difference, wilson_interval
+from hf_genkit.evaluation.statistics import (
+    Interval,
+    mean_interval,
+    paired_difference,
+    ratio_interval,
+    wilson_interval,
+)
 
 
 ALONE = [0.912, 0.905, 0.921, 0.918, 0.909]
@@ -57,3 +63,24 @@ def test_wilson_interval(successes, n, confidence):
 def test_bad_arguments_are_named(function, arguments, message):
     with pytest.raises(ValueError, match=message):
         function(*arguments)
+
+
+def test_a_ratio_of_sums_is_resampled_by_whole_samples():
+    """For equal wholes the ratio is a mean, whose bootstrap interval is near the normal one."""
+    parts = [0, 1, 0, 2, 0, 0, 1, 3, 0, 1] * 20
+    interval = ratio_interval(parts, [10] * 200)
+    spread = 1.96 * scipy.stats.sem(parts) / 10
+    assert interval.mean == pytest.approx(0.08)
+    assert (interval.low, interval.high) == pytest.approx((0.08 - spread, 0.08 + spread), abs=0.002)
+    assert ratio_interval(parts, [10] * 200) == interval, "the same samples gave another interval"
+
+
+def test_a_ratio_weighs_samples_by_their_wholes():
+    assert ratio_interval([1, 0], [1, 9]).mean == pytest.approx(0.1)
+    assert ratio_interval([1], [4]) == Interval(0.25, None, None, 1)
+
+
+@pytest.mark.parametrize(("parts", "wholes"), [([1], [1, 2]), ([0], [0]), ([], [])])
+def test_a_ratio_to_nothing_is_refused(parts, wholes):
+    with pytest.raises(ValueError, match="above 0 altogether"):
+        ratio_interval(parts, wholes)

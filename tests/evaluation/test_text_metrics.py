@@ -2,7 +2,7 @@ import pytest
 
 from hf_genkit.data import normalise_transcript
 from hf_genkit.evaluation import F1, Accuracy, WordErrorRate
-from hf_genkit.evaluation.text_metrics import edit_distance
+from hf_genkit.evaluation.text_metrics import edit_distance, word_errors
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,10 @@ def test_edit_distances(first, second, distance):
 )
 def test_word_error_rates_worked_out_by_hand(predictions, references, rate):
     assert WordErrorRate().compute(predictions=predictions, references=references) == {"wer": pytest.approx(rate)}
+
+
+def test_errors_and_words_are_those_of_each_sample():
+    assert word_errors(["A b", "", "c d"], ["a b", "x y z", "c"], str.lower) == ([0, 3, 1], [2, 3, 1])
 
 
 def test_both_sides_are_normalised():

@@ -1,9 +1,20 @@
+import json
 import re
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+    Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    Wav2Vec2Processor,
+)
 
 from hf_genkit.data import train_tokenizer
 from hf_genkit.hub import (
@@ -123,17 +134,19 @@ def test_usage_snippet_runs(task, auto_class, tmp_path, monkeypatch, capsys):
     assert [line.split()[0] for line in lines] == words if task == "token-classification" else len(lines) == 1
 
 
-LANGUAGE = {
-    "text-generation": "AutoModelForCausalLM",
-    "fill-mask": "AutoModelForMaskedLM",
-    "automatic-speech-recognition": "AutoModelForSpeechSeq2Seq",
-}
+LANGUAGE = [
+    ("text-generation", "AutoModelForCausalLM"),
+    ("fill-mask", "AutoModelForMaskedLM"),
+    ("text2text-generation", "AutoModelForSeq2SeqLM"),
+    ("automatic-speech-recognition", "AutoModelForSpeechSeq2Seq"),
+    ("automatic-speech-recognition", "AutoModelForCTC"),
+]
 
 
-@pytest.mark.parametrize("task", LANGUAGE)
+@pytest.mark.parametrize(("task", "auto_class"), LANGUAGE)
 @pytest.mark.parametrize("options", [{}, {"library_name": "peft", "adapter_base": "me/base"}, {"chat": True}])
-def test_usage_snippets_of_language_and_speech_are_python(task, options):
-    card = render_model_card(small_facts(task=task, auto_class=LANGUAGE[task], **options))
+def test_usage_snippets_of_language_and_speech_are_python(task, auto_class, options):
+    card = render_model_card(small_facts(task=task, auto_class=auto_class, **options))
     check_model_card(card)
     snippet = usage_snippet(card)
     compile(snippet, "usage", "exec")
@@ -147,6 +160,35 @@ def test_usage_snippet_of_a_text_generator_runs(tmp_path, monkeypatch, capsys):
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=len(tokenizer))).save_pretrained(tmp_path)
     card = render_model_card(small_facts(task="text-generation", auto_class="AutoModelForCausalLM"))
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    exec(usage_snippet(card), {})
+    assert capsys.readouterr().out
+
+
+def test_usage_snippet_of_frames_runs(tmp_path, monkeypatch, capsys):
+    """A model of frames (CTC) generates nothing: its likeliest letters are read."""
+    letters = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "a": 5, "b": 6}
+    (tmp_path / "vocab.json").write_text(json.dumps(letters))
+    tokenizer = Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json"))
+    Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer).save_pretrained(tmp_path)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = Wav2Vec2Config(**sizes, vocab_size=7, conv_dim=(8, 8), conv_stride=(5, 4), conv_kernel=(10, 4),
+                            num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2)  # fmt: skip
+    Wav2Vec2ForCTC(config).save_pretrained(tmp_path)
+    card = render_model_card(small_facts(task="automatic-speech-recognition", auto_class="AutoModelForCTC"))
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    exec(usage_snippet(card), {})
+    assert set(capsys.readouterr().out.strip()) <= set("ab <>sunk/")
+
+
+def test_usage_snippet_of_text_to_text_runs(tmp_path, monkeypatch, capsys):
+    tokenizer = train_tokenizer(["This is an example."] * 3, 300)
+    tokenizer.save_pretrained(tmp_path)
+    sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
+    T5ForConditionalGeneration(T5Config(**sizes, vocab_size=len(tokenizer))).save_pretrained(tmp_path)
+    card = render_model_card(small_facts(task="text2text-generation", auto_class="AutoModelForSeq2SeqLM"))
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
     exec(usage_snippet(card), {})

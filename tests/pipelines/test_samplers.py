@@ -214,7 +214,7 @@ def test_flow_euler_spends_no_call_on_a_step_of_width_a_thousandth():
 
 def test_a_step_count_for_which_a_time_becomes_minus_one_is_refused():
     # diffusers' "trailing" rounds to 62 times for 61 steps, the last of which reads the noisiest level.
-    for name in SAMPLERS["vp"]:
+    for name in set(SAMPLERS["vp"]) - {"lcm"}:
         made = pipeline(UnconditionalPipeline, UNet2DModel(**TINY), make_sampler(DDPMScheduler(), name))
         with pytest.raises(ValueError, match="rounds a time to -1 for 61 steps; use another number"):
             made(num_inference_steps=61)

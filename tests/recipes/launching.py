@@ -1,6 +1,8 @@
 """How the tests run a recipe: launched as people do, or in this process to see what it refuses."""
 
+import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -26,3 +28,15 @@ def launch(recipe: str, topology: str, out: Path, *words: str) -> subprocess.Com
     )
     assert done.returncode == 0, done.stderr[-15000:]
     return done
+
+
+def run(monkeypatch, recipe: str, *words: object, config: str = "debug") -> None:
+    """A recipe's debug run, or another of its configs, in this process."""
+    script = REPOSITORY / "recipes" / f"{recipe}.py"
+    path = REPOSITORY / "recipes" / recipe / f"{config}.yaml"
+    monkeypatch.setattr(sys, "argv", [str(script), "--config", str(path), *map(str, words)])
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def results(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())

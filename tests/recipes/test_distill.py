@@ -51,8 +51,8 @@ def test_results_hold_every_seed(run):
     results = json.loads((run[0] / "results.json").read_text())
     assert set(results["models"]) == {"teacher", "student, alone", "student, distilled"}
     assert results["seeds"] == {"student, alone": [0, 1], "student, distilled": [0, 1]}
-    assert [len(model["accuracies"]) for model in results["models"].values()] == [1, 2, 2]
-    assert all(0 <= a <= 1 for model in results["models"].values() for a in model["accuracies"])
+    assert [len(model["values"]) for model in results["models"].values()] == [1, 2, 2]
+    assert all(0 <= a <= 1 for model in results["models"].values() for a in model["values"])
     assert results["processes"] == 1
 
 
@@ -90,7 +90,7 @@ def test_two_processes_give_the_weights_of_one(run, tmp_path):
     assert (one["processes"], two["processes"]) == (1, 2)
     assert done.stdout.count("student, distilled minus student, alone:") == 1, "every process prints the table"
     for name, model in one["models"].items():
-        assert two["models"][name]["accuracies"] == pytest.approx(model["accuracies"], abs=0.0041)
+        assert two["models"][name]["values"] == pytest.approx(model["accuracies"], abs=0.0041)
     one, two = (load_file(folder / "model.safetensors") for folder in (run[0], out))
     assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-4
 

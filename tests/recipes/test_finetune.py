@@ -1,9 +1,5 @@
 """recipes/finetune.py, merge_adapters.py, compare_optimizers.py and compress.py: what they leave, and what they refuse."""
 
-import json
-import runpy
-import sys
-
 import datasets
 import pytest
 import torch
@@ -21,24 +17,12 @@ from hf_genkit.compress import quantize
 from hf_genkit.data import image_processor_for
 from hf_genkit.hub import check_model_card
 
-from .launching import REPOSITORY, launch
+from .launching import launch, results, run
 
 
 VIT = '{"model_type": "vit", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 4}'
 SENTENCES = [f"The {a} {b} sees the {c} {d}." for a in ("old", "new") for b in ("cat", "dog", "cow") for c in ("red", "wet")
              for d in ("house", "tree", "road")] * 4  # fmt: skip
-
-
-def run(monkeypatch, recipe: str, *words: object) -> None:
-    """A recipe's debug run in this process."""
-    script = REPOSITORY / "recipes" / f"{recipe}.py"
-    config = REPOSITORY / "recipes" / recipe / "debug.yaml"
-    monkeypatch.setattr(sys, "argv", [str(script), "--config", str(config), *map(str, words)])
-    runpy.run_path(str(script), run_name="__main__")
-
-
-def results(folder) -> dict:
-    return json.loads((folder / "results.json").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -48,8 +48,8 @@ def test_results_hold_every_seed_and_what_freezing_saves(results):
     assert results["seeds"] == [0, 1]
     assert results["labels"] == 60
     for model in models.values():
-        assert len(model["accuracies"]) == len(model["validation"]) == len(model["seconds"]) == 2
-        assert all(0 <= accuracy <= 1 for accuracy in model["accuracies"])
+        assert len(model["values"]) == len(model["validation"]) == len(model["seconds"]) == 2
+        assert all(0 <= accuracy <= 1 for accuracy in model["values"])
         cost = model["efficiency"]
         assert cost["optimizer_bytes"] == pytest.approx(8 * cost["trainable_parameters"], rel=0.2)
     costs = [models[name]["efficiency"] for name in VARIANTS]

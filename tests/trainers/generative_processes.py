@@ -5,17 +5,23 @@ import sys
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from hf_genkit.evaluation import FeatureExtractor, PictureJudge
 
 from .test_exactness import GradientRecorder
 from .tiny import tiny_model
-from .tiny_diffusion import diffusion_trainer, unet
+from .tiny_diffusion import diffusion_trainer, few_step_trainer, unet
 from .tiny_generative import gan, pictures, trainer_for, vae, vq_vae
 
 
 GLOBAL_BATCH = 8
+
+
+def few_step_teacher() -> DDPMPipeline:
+    return DDPMPipeline(unet(), DDPMScheduler(prediction_type="v_prediction", beta_schedule="squaredcos_cap_v2"))
+
+
 RUNS = {
     "vae": (vae, {"binarize": "dynamic", "max_steps": 3}),
     "iwae": (lambda: vae(objective="iwae", num_importance_samples=2), {"max_steps": 3}),
@@ -32,10 +38,14 @@ RUNS = {
         lambda: unet(num_class_embeds=5),
         {"prediction_type": "v", "weighting": "min_snr", "condition_dropout": 0.5, "max_steps": 4},
     ),
+    "progressive": (few_step_teacher, {"teacher_steps": 8, "student_steps": 2, "max_steps": 4}),
+    "consistency": (few_step_teacher, {"method": "consistency", "max_steps": 3}),
 }
 
 
 def make_trainer(model, folder: Path, **options):
+    if isinstance(model, DDPMPipeline):
+        return few_step_trainer(model, folder, **options)
     return (diffusion_trainer if isinstance(model, UNet2DModel) else trainer_for)(model, folder, **options)
 
 

@@ -11,6 +11,7 @@ import torch
 
 from .test_exactness import assert_same_gradient
 from .tiny import CONFIGS
+from .tiny_distillation import HEADS
 from .tiny_finetuning import MODELS
 
 
@@ -51,6 +52,13 @@ def test_gradients_and_logs_are_equal(runs, kind, accumulation):
 @pytest.mark.parametrize("kind", [*MODELS, "adapter"])
 def test_finetuning_with_uneven_labels_is_that_of_one_process(runs, kind):
     one, two = (run["finetuning"][kind] for run in runs)
+    assert_same_gradient(torch.tensor(two["gradient"]), torch.tensor(one["gradient"]))
+    assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", [*HEADS, "projectors", "top-k"])
+def test_distillation_of_every_head_is_that_of_one_process(runs, kind):
+    one, two = (run["distillation"][kind] for run in runs)
     assert_same_gradient(torch.tensor(two["gradient"]), torch.tensor(one["gradient"]))
     assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-3)
 

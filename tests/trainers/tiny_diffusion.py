@@ -6,6 +6,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from hf_genkit import DiffusionConfig, DiffusionTrainer
 from hf_genkit.data import ArrayImageDataset, image_processor_for
+from hf_genkit.trainers.diffusion_distillation_config import DiffusionDistillationConfig
+from hf_genkit.trainers.diffusion_distillation_trainer import DiffusionDistillationTrainer
 from hf_genkit.trainers.diffusion_inputs import caption_tokens
 from hf_genkit.trainers.diffusion_models import word_tokenizer
 
@@ -92,4 +94,14 @@ def diffusion_trainer(model, folder, **options) -> DiffusionTrainer:
             "processing_class": image_processor_for(1, SIZE),
             **own,
         }
+    )
+
+
+def few_step_trainer(teacher, folder, **options) -> DiffusionDistillationTrainer:
+    """As [`diffusion_trainer`], for a student of a pipeline."""
+    own = {name: options.pop(name) for name in TRAINER_OPTIONS if name in options}
+    return DiffusionDistillationTrainer(
+        teacher,
+        DiffusionDistillationConfig(str(folder), **{**DEFAULTS, **options}),
+        **{"train_dataset": pictures(), "processing_class": image_processor_for(1, SIZE), **own},
     )

@@ -17,6 +17,7 @@ from hf_genkit.trainers.teacher import Teacher
 from .test_exactness import GradientRecorder
 from .test_teacher_cache import CountingTeacher
 from .tiny import CONFIGS, Samples, pad, tiny_model
+from .tiny_distillation import HEADS, distiller
 from .tiny_finetuning import MODELS, finetuning_model, finetuning_trainer
 from .tiny_finetuning import samples as finetuning_samples
 
@@ -107,6 +108,23 @@ def main(out: Path, world: int) -> None:
         trainer.train()
         metrics = {name: value for name, value in trainer.evaluate().items() if name.endswith(("loss", "accuracy"))}
         found["finetuning"][kind] = {"gradient": recorder.gradient.tolist(), "metrics": metrics}
+
+    # Distillation of every other head, with heads fused into their loss, and with projectors.
+    found["distillation"] = {}
+    for kind in (*HEADS, "projectors", "top-k"):
+        head_kind = "llama" if kind in ("projectors", "top-k") else kind
+        options = {"projectors": {"feature_loss": "mse", "projector": "always"}, "top-k": {"teacher_top_k": 4}}
+        torch.manual_seed(0)
+        recorder = GradientRecorder()
+        options = {
+            **options.get(kind, {}),
+            "per_device_train_batch_size": GLOBAL_BATCH // world,
+            "callbacks": [recorder],
+        }
+        trainer = distiller(head_kind, out / f"distillation-{kind}", **options)
+        trainer.train()
+        metrics = {name: value for name, value in trainer.evaluate().items() if name.endswith(("loss", "agreement"))}
+        found["distillation"][kind] = {"gradient": recorder.gradient.tolist(), "metrics": metrics}
 
     # Evaluation of a number of samples that the processes can't share evenly.
     trainer, _ = trainer_for(
