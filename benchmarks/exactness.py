@@ -79,6 +79,8 @@ def compare(case: Case, gradients: dict[str, torch.Tensor], errors: dict[str, st
             row[name] = errors.get(key, "nothing to compare with")
         elif gradients[key].shape != whole.shape:
             row[name] = f"a gradient of {len(gradients[key])} numbers instead of {len(whole)}"
+        elif not gradients[key].isfinite().all():
+            row[name] = "a gradient that is not finite"
         else:
             one, other = whole.double(), gradients[key].double()
             cosine = torch.dot(one, other) / (one.norm() * other.norm())
@@ -149,6 +151,7 @@ def main() -> None:
     parser.add_argument("--only", help="Cases whose name holds this text; nothing is written.")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    sys.argv = ["FOLDER" if word == args.peers else word for word in sys.argv]  # no local path in the results
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.set_verbosity_error()

@@ -10,9 +10,11 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 from hf_genkit.trainers.adversarial_distillation_trainer import AdversarialDistillationTrainer
 from hf_genkit.trainers.mutual_config import MutualDistillationConfig
 from hf_genkit.trainers.mutual_trainer import MutualDistillationTrainer
+from hf_genkit.trainers.self_distillation_config import SelfDistillationConfig
+from hf_genkit.trainers.self_distillation_trainer import SelfDistillationTrainer
 from tests.trainers.tiny import Samples, tiny_model
 from tests.trainers.tiny_distillation import collate, distiller, head, rows
-from tests.trainers.tiny_self import early_exit, self_trainer
+from tests.trainers.tiny_self import early_exit
 
 
 GLOBAL_BATCH = 8
@@ -138,7 +140,8 @@ def _mutual(head: Head) -> Callable:
 
 def _self(head: Head, make: Callable[[], PreTrainedModel], **more) -> Callable:
     def train(folder: Path, **options) -> list[torch.Tensor]:
-        return gradients_of(self_trainer(make(), folder, train_dataset=head.rows, **{**OPTIONS, **options, **more}))
+        args = SelfDistillationConfig(str(folder), **{**OPTIONS, **options, **more})
+        return gradients_of(SelfDistillationTrainer(make(), args, train_dataset=head.rows, data_collator=collate))
 
     return train
 

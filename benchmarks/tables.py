@@ -80,6 +80,7 @@ def tables(results: list[dict]) -> dict[str, str]:
         **{f"compress_{name}": details[f"compress-{name}_speed"]["markdown"] for name in ("resnet", "vit", "minilm")},
         "ddpm_quality": details["ddpm_quality-flow"]["markdown"],
         "ddpm_reference": _reference(details["ddpm_quality-reference"]),
+        **{f"exactness_{name}": details["exactness-norm"]["markdown"][name] for name in ("methods", "peers")},
         "gan_losses": details["gan_losses-chosen_loss"]["markdown"]["classifier"],
         "transfer_cells": details["transfer-elpv"]["markdown"],
         "transfer_cost": details["transfer-memory"]["markdown"],

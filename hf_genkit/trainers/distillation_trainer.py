@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput
 from ..losses import cross_entropy, ctc_loss, label_smoothing_cross_entropy
 from ..losses.fused_head import fused_distillation
 from ..losses.top_k import TopKTargets, top_k_divergence
+from .adapter_saving import AdapterMixin
 from .adapters import bare
 from .base import GenkitTrainer
 from .checkpointing import preserved_rng
@@ -39,7 +40,7 @@ class StudentBatch:
     keys: list[bytes] | None
 
 
-class DistillationTrainer(OnPolicyMixin, FeatureTermsMixin, TeachingMixin, GenkitTrainer):
+class DistillationTrainer(AdapterMixin, OnPolicyMixin, FeatureTermsMixin, TeachingMixin, GenkitTrainer):
     r"""
     Trains a student on `alpha * soft + (1 - alpha) * hard`: a teacher's softened logits and the data's labels, and, where
     the arguments say so, on the teacher's hidden states and on how it relates the samples of a batch.

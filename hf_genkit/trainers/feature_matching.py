@@ -41,7 +41,8 @@ class FeatureMatcher:
         weights (`dict[str, float]`): The weight of each term that a call returns.
 
     Raises:
-        `ValueError`: `layer_map` is out of range, a projector is needed but off, or the positions can't be compared.
+        `ValueError`: `layer_map` is out of range, a projector is needed but off, or the positions can't be compared: other
+            tokens, no square of patches, a single position for "attention".
     """
 
     def __init__(
@@ -64,6 +65,12 @@ class FeatureMatcher:
         last = [(-1, -1)] if relations and not self.images else []
         for ours, theirs in self.pairs + last:
             self._check_positions(student_shapes[ours], teacher_shapes[theirs])
+        for ours, theirs in self.pairs if self.images and "attention" in features else []:
+            if _cells(student_shapes[ours]) == 1 or _cells(teacher_shapes[theirs]) == 1:
+                raise ValueError(
+                    f"'attention' compares where two models are active, but layer {ours} of the student or layer {theirs} of "
+                    "the teacher has a single position: leave it out of `layer_map`."
+                )
         needing = [name for name in features if name in EQUAL_WIDTH_LOSSES]
         for ours, theirs in self.pairs if needing else []:
             widths = _width(student_shapes[ours]), _width(teacher_shapes[theirs])
@@ -172,6 +179,11 @@ def _pairs(layer_map: str | list[list[int]], ours: int, theirs: int) -> list[tup
 
 def _width(shape: Sequence[int]) -> int:
     return shape[1] if len(shape) == 4 else shape[2]
+
+
+def _cells(shape: Sequence[int]) -> int:
+    """How many cells an image's grid has."""
+    return math.prod(shape[2:]) if len(shape) == 4 else _side(shape[1]) ** 2
 
 
 def _side(tokens: int) -> int:

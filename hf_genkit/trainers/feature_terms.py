@@ -75,8 +75,15 @@ class FeatureTermsMixin:
             folder = output_dir or self.args.output_dir
             checkpointing.save_state(folder, COMPANIONS, companions.companion_state(model))
 
-    def load_weights(self, checkpoint: str) -> None:
-        super().load_weights(checkpoint)
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_companions(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        self._load_companions(self.state.best_model_checkpoint)
+
+    def _load_companions(self, checkpoint: str) -> None:
         if Path(checkpoint, f"{COMPANIONS}.json").is_file():
             model = self.accelerator.unwrap_model(self.model)
             companions.load_companion_state(model, checkpointing.load_state(checkpoint, COMPANIONS))

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
@@ -11,7 +10,8 @@ from xxhash import xxh64
 from ..arguments import check_choice
 from ..hub import CardFacts, Result, hub_id
 from ..losses import cross_entropy, label_smoothing_cross_entropy
-from .adapters import BASE_CONFIG, bare, count_parameters, is_adapter
+from .adapter_saving import AdapterMixin
+from .adapters import bare
 from .base import GenkitTrainer
 from .finetuning_config import FineTuningConfig
 from .inputs import argument_names, student_inputs, with_float_pixels
@@ -19,7 +19,7 @@ from .layers import layer_learning_rates
 from .tasks import AUTO_CLASSES, LANGUAGE, SPEECH, decoder_inputs, line_up, shifts_labels, task_of
 
 
-class FineTuningTrainer(GenkitTrainer):
+class FineTuningTrainer(AdapterMixin, GenkitTrainer):
     """
     Trains a model on labels by cross-entropy, its mean taken over all labels of the optimizer step that are not -100.
 
@@ -133,48 +133,12 @@ class FineTuningTrainer(GenkitTrainer):
 
     # ---- Checkpoints and the card ----
 
-    @property
-    def is_adapter(self) -> bool:
-        """Whether an adapter of peft is trained, which alone is saved then."""
-        return is_adapter(self.accelerator.unwrap_model(self.model))
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        card = Path(output_dir or self.args.output_dir, "README.md")
-        before = card.read_bytes() if card.is_file() else None
-        super()._save(output_dir, state_dict)
-        if not self.is_adapter or not self.args.should_save:
-            return
-        config = bare(self.accelerator.unwrap_model(self.model)).config
-        config.to_json_file(
-            card.with_name(BASE_CONFIG)
-        )  # which knows the classes; a config.json would stand for a model
-        if before is None:  # peft has written a card of placeholders, or its own lines into ours
-            card.unlink()
-        else:
-            card.write_bytes(before)
-
     def run_identity(self) -> dict:
         identity = super().run_identity()
         model = self.accelerator.unwrap_model(self.model)
-        if self.is_adapter:
-            config = model.peft_config[model.active_adapter].to_dict()
-            chosen = ("peft_type", "r", "lora_alpha", "lora_dropout", "use_dora", "target_modules")
-            identity["adapter"] = {name: _plain(config[name]) for name in chosen}
-            identity["adapter"]["base"] = config["base_model_name_or_path"]
         frozen = sorted(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
         identity["frozen"] = {"parameters": len(frozen), "names": xxh64("\n".join(frozen).encode()).hexdigest()}
         return identity
-
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        if self.is_adapter:
-            model = self.accelerator.unwrap_model(self.model)
-            base = model.peft_config[model.active_adapter].base_model_name_or_path
-            if hub_id(base) is None:
-                raise ValueError(
-                    f"The adapter's base '{base}' is not on the Hub, so nobody could load the adapter from there: push the "
-                    "base first and start from its id."
-                )
-        super().init_hf_repo(token, private)
 
     def check_before_training(self) -> None:
         metric = self.args.metric_for_best_model
@@ -191,23 +155,15 @@ class FineTuningTrainer(GenkitTrainer):
 
     def card_facts(self) -> CardFacts:
         facts = super().card_facts()
-        model = self.accelerator.unwrap_model(self.model)
-        base = self.starts_from or None
         if self.task not in LANGUAGE:
-            facts.labels = facts.labels or list(bare(model).config.id2label.values())
-        if "parameters" not in self._described:
-            facts.parameters = count_parameters(model)
-        facts.base_model = facts.base_model or hub_id(base)
+            facts.labels = facts.labels or list(self.network.config.id2label.values())
+        facts.base_model = facts.base_model or hub_id(self.starts_from or None)
         if facts.base_model is not None:
-            facts.base_model_relation = facts.base_model_relation or ("adapter" if self.is_adapter else "finetune")
+            facts.base_model_relation = facts.base_model_relation or "finetune"
         if self.is_adapter:
-            config = model.peft_config[model.active_adapter]
-            facts.library_name = "peft"
-            facts.adapter_base = facts.adapter_base or facts.base_model or Path(base or "base").name
-            facts.adapter_base_revision = facts.adapter_base_revision or config.revision
-            facts.tags = [*facts.tags, *(tag for tag in ("lora", "peft") if tag not in facts.tags)]
+            model = self.accelerator.unwrap_model(self.model)
             trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-            facts.method = facts.method or _adapter_sentence(config, trainable)
+            facts.method = facts.method or _adapter_sentence(model.peft_config[model.active_adapter], trainable)
         return facts
 
 
@@ -217,7 +173,3 @@ def _adapter_sentence(config, trainable: int) -> str:
         f"An adapter ({kind}, rank {config.r}, alpha {config.lora_alpha:g}) of {trainable:,} parameters was trained on "
         f"{', '.join(sorted(config.target_modules))}; the base stayed as it is."
     )
-
-
-def _plain(value):
-    return sorted(value) if isinstance(value, set) else value

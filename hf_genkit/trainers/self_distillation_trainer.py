@@ -9,7 +9,6 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from . import checkpointing
-from .adapter_saving import AdapterMixin
 from .adapters import is_adapter
 from .born_again import BornAgainMixin
 from .deep_supervision import DeepSupervisionMixin
@@ -28,7 +27,7 @@ TITLES = {
 }
 
 
-class SelfDistillationTrainer(AdapterMixin, BornAgainMixin, DeepSupervisionMixin, DistillationTrainer):
+class SelfDistillationTrainer(BornAgainMixin, DeepSupervisionMixin, DistillationTrainer):
     r"""
     A [`DistillationTrainer`] without another model as its teacher; `args.self_teacher` says what teaches:
 

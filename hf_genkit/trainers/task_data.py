@@ -95,7 +95,7 @@ class TaskData:
             `ValueError`: It has no such split, or other classes.
         """
         split = self.args.test_split or "test"
-        own = {"dataset_config": None, "dataset_revision": None, "max_train_samples": None, "max_eval_samples": None}
+        own = {"dataset_config": None, "dataset_revision": None, "max_train_samples": None}
         splits = {"train_split": split, "eval_split": split, "test_split": split}
         other = TaskData(replace(self.args, dataset_name=name, **own, **splits), self.config, self.task)
         if other.labels != self.labels:

@@ -211,6 +211,10 @@ def test_float16_keeps_gradients_of_small_weights_for_the_scaler():
         found = problem.fused()
     gradients = torch.autograd.grad(scale * found.loss, problem.inputs)
     assert error([gradient / scale for gradient in gradients], expected[1:]) < 0.01
+    problem.soft, problem.hard = 0 * problem.soft, 0 * problem.hard
+    with torch.autocast("cpu", torch.float16):
+        nothing = problem.fused()
+    assert not torch.autograd.grad(nothing.loss, problem.hidden)[0].any()
 
 
 def test_frozen_head_has_no_gradient_and_no_memory_for_one():

@@ -232,11 +232,12 @@ def test_padding_tokens_and_unlabelled_ends_of_sentences_are_no_items(tmp_path):
     trainer = adversarial_trainer(tmp_path, "llama-lm")
     labels = pad_any(samples("llama"))["labels"]
     seen = []
-    trainer.model.companions["discriminator"].register_forward_hook(
-        lambda module, args, output: seen.append(len(output))
-    )
+    trainer.model.companions["discriminator"].register_forward_hook(lambda module, args, output: seen.append(output))
     trainer.train()
-    assert seen == [int((labels[:, 1:] != -100).sum())] * 3  # both sides in the first step, the student in the second
+    tokens = int((labels[:, 1:] != -100).sum())
+    assert [len(scores) for scores in seen] == [tokens] * 3  # both sides in the first step, the student in the second
+    expected = -F.logsigmoid(seen[2]).mean().item()
+    assert trainer.state.log_history[1]["adversarial_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_larger_vocabulary_is_cut_and_scores_stay_finite_where_a_class_is_impossible():
@@ -279,6 +280,7 @@ def function(**inputs):
         ({"n_critic": 0}, "`n_critic` is 0, but it must be at least 1"),
         ({"discriminator_hidden_size": 0}, "`discriminator_hidden_size` is 0"),
         ({"discriminator_learning_rate": -0.1}, "`discriminator_learning_rate` is -0.1"),
+        ({"loss_type": "uld"}, "`loss_type` is 'uld', but a discriminator needs"),
         ({"fp16": True}, "`fp16` is true, but two networks"),
         ({"teacher_top_k": 2, "loss_type": "kl"}, "`teacher_top_k` is 2, but a discriminator on logits needs every class"),
     ],

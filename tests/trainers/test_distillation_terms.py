@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, PreTrainedTokenizerFast
 
-from hf_genkit import DistillationConfig
+from hf_genkit import DistillationConfig, add_lora
 from hf_genkit.losses import FEATURE_LOSSES, RELATION_LOSSES
 
 from .test_exactness import GradientRecorder, assert_same_gradient
@@ -207,3 +207,31 @@ def test_on_policy_needs_a_language_model_and_its_tokenizer(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             distiller(kind, tmp_path / kind, model=model, on_policy=0.5).train()
+
+
+def test_an_adapter_and_its_projectors_resume_and_the_adapter_alone_is_saved(tmp_path):
+    def trainer():
+        torch.manual_seed(0)
+        student = add_lora(llama(60, layers=2), rank=2)
+        options = {
+            "feature_loss": "mse",
+            "projector": "always",
+            "max_steps": 4,
+            "save_steps": 2,
+            "save_strategy": "steps",
+        }
+        return distiller("llama", tmp_path, model=student, teacher=llama(60, seed=1, layers=2), **options)
+
+    first = trainer()
+    first.train()
+    model = first.accelerator.unwrap_model(first.model)
+    projectors = {name: value.clone() for name, value in model.companions.state_dict().items()}
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    first.save_model()
+    assert (tmp_path / "adapter_model.safetensors").is_file()
+    assert not (tmp_path / "README.md").exists()
+    again = trainer()
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    resumed = again.accelerator.unwrap_model(again.model)
+    assert all(torch.equal(value, projectors[name]) for name, value in resumed.companions.state_dict().items())
+    assert all(torch.equal(value, weights[name]) for name, value in resumed.state_dict().items())

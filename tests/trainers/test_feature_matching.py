@@ -43,7 +43,7 @@ def vit(patch):
 
 
 def image_size(model):
-    return model.config.image_size if isinstance(model.config, ViTConfig) else 16
+    return model.config.image_size if isinstance(model.config, ViTConfig) else 32
 
 
 IMAGES = {
@@ -131,6 +131,15 @@ def test_texts_cut_into_other_tokens_are_refused():
 def test_tokens_that_are_no_square_of_patches_are_refused():
     with pytest.raises(ValueError, match="An image is 24 tokens of a model"):
         FeatureMatcher([(2, 17, 4)], [(2, 24, 4)], {"attention": 1.0}, {}, images=True)
+
+
+def test_a_map_of_one_cell_is_no_map_of_attention():
+    """The term would be 0 whatever the student does."""
+    shapes = [(2, 4, 4, 4), (2, 8, 2, 2)], [(2, 6, 2, 2), (2, 12, 1, 1)]
+    with pytest.raises(ValueError, match="layer 1 of the student or layer 1 of the teacher has a single position"):
+        FeatureMatcher(*shapes, {"attention": 1000.0}, {})
+    assert FeatureMatcher(*shapes, {"attention": 1000.0}, {}, [[1, 0]]).pairs == [(1, 0)]
+    assert FeatureMatcher(*shapes, {"mse": 1.0}, {}).pairs == [(1, 1)]
 
 
 @pytest.mark.parametrize("teacher", IMAGES)

@@ -118,6 +118,7 @@ def test_the_head_works_again_afterwards_even_after_an_error():
 
 def test_trial_leaves_modes_gradients_and_random_numbers_alone():
     model = model_of(MODELS["gpt2"])
+    model.transformer.drop.p = 0.5
     model.transformer.h[0].eval()
     modes = [part.training for part in model.modules()]
     state = torch.get_rng_state()

@@ -71,7 +71,7 @@ def test_a_model_that_can_not_do_the_task_is_refused(tmp_path):
 
 def test_another_data_set_gives_its_test_split_of_the_same_classes(tmp_path):
     args = saved(tmp_path / "one", text=text, label=lambda number: number % 2)
-    args.max_eval_samples = 4
+    args.max_train_samples = 2
     data = TaskData(args, MASKED)
     same = saved(tmp_path / "same", 30, text=text, label=lambda number: number % 2).dataset_name
     assert len(data.elsewhere(same).data.test_split) == 30
