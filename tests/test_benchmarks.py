@@ -60,6 +60,7 @@ def test_the_documents_have_the_places_for_the_tables(tables):
 def test_every_result_belongs_to_a_script_and_every_claim_has_a_result(tables):
     scripts = {result["name"].split("-")[0] for result in tables.load_results()}
     helpers = {"common", "real_data", "real_data_text", "tables", "workload"}
+    helpers |= {"exactness_cases", "exactness_peers", "head_contenders"}
     assert scripts == {path.stem for path in BENCHMARKS.glob("*.py")} - helpers
 
 

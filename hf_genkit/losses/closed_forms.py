@@ -48,7 +48,7 @@ def jsd(
         raise ValueError(f"beta must lie between 0 and 1, got {beta}.")
     if beta in (0, 1):
         return (reverse_kl if beta else kl)(log_student, student, log_teacher, teacher)
-    mixture = torch.lerp(student, teacher, beta)
+    mixture = (beta * teacher).add_((1 - beta) * student)
     log_mixture = mixture.log().clamp_(min=LOG_PROB_FLOOR)
     of_student = _divergence(log_student, student, log_mixture, mixture - student)
     of_teacher = _divergence(log_teacher, teacher, log_mixture, mixture - teacher)

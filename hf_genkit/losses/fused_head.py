@@ -192,8 +192,7 @@ class _FusedDistillation(torch.autograd.Function):
         if gradients is None:
             raise RuntimeError("Trying to backward through fused_distillation a second time: its gradients are gone.")
         factor = of_loss * ctx.unit
-        # A 1 is worth a look where that costs neither a wait for a device nor a break in a compiled graph.
-        if torch.compiler.is_compiling() or factor.device.type != "cpu" or factor != 1:
+        if torch.compiler.is_compiling() or factor != 1:  # a pass over the head's gradient costs more than a look
             for gradient in gradients:
                 if gradient is not None:
                     gradient.mul_(factor)
@@ -345,7 +344,9 @@ def _likeliest(teacher: Tensor | TopKTargets) -> Tensor:
 
 @functools.cache
 def _compiled_terms():
-    return torch.compile(_terms)
+    # Kernels wait for memory here: what is used twice is computed twice, from the logits, and not written out between.
+    names = ("realize_opcount_threshold", "realize_reads_threshold", "realize_acc_reads_threshold")
+    return torch.compile(_terms, options=dict.fromkeys(names, 1000))
 
 
 def _items(values: Tensor | TopKTargets | None, part: slice) -> Tensor | TopKTargets | None:

@@ -12,9 +12,9 @@ from transformers.utils import ModelOutput
 from ..losses import mean_over_positions
 from ..losses.classification import IGNORE_INDEX, log_probs, upcast
 from ..losses.gan import GAN_LOSSES
-from . import companions
 from .adapters import bare
 from .adversarial_distillation_config import AdversarialDistillationConfig
+from .checkpointing import preserved_rng
 from .distillation_trainer import DistillationTrainer, StudentBatch
 from .ensemble import ensemble_logits, teacher_shares
 from .items import PER_TOKEN, Items, lined_up
@@ -122,28 +122,34 @@ class AdversarialDistillationTrainer(DistillationTrainer):
         self.adversarial = GAN_LOSSES[self.args.adversarial_loss_type]
         if self.task == CTC and self.args.discriminator_sees_labels:
             raise ValueError("`discriminator_sees_labels` is true, but the frames of a CTC model have no labels.")
-        model = self.accelerator.unwrap_model(self.model)
-        projectors = dict(model.companions.items()) if companions.NAME in model._modules else {}
-        companions.detach(model)
-        networks = nn.ModuleDict({**projectors, **self._new_networks()}).to(self.student.device)
-        companions.attach(model, networks, self._run_beside)
+        self.widths = self._seen_widths()
 
-    def _new_networks(self) -> dict[str, nn.Module]:
-        """The discriminator, as wide as what it sees of one batch, and a bridge to it from features of another width."""
+    def _seen_widths(self) -> tuple[int, int, int]:
+        """How wide what the discriminator sees of student and teacher is, and how many labels it sees."""
         on_features = self.args.discriminator_on == "features"
-        with torch.no_grad():
+        with preserved_rng(), torch.no_grad():
             batch = replace(self.take_apart(self._prepare_inputs(self.probe())), keys=None)
             was_training = self.student.training
             outputs = self.student.eval()(**batch.own, output_hidden_states=on_features)
             self.student.train(was_training)
             ours = self._view(outputs, batch.items, batch.own).shape[-1]
             theirs = self._view_of_teachers(batch).shape[-1]
-        classes = outputs.logits.shape[-1] if self.args.discriminator_sees_labels else 0
-        hidden = self.args.discriminator_hidden_size
-        if not on_features:
-            return {"discriminator": Discriminator(min(ours, theirs), hidden, classes, self.args.temperature)}
-        bridge = {"bridge": nn.Linear(ours, theirs)} if ours != theirs else {}
-        return {"discriminator": Discriminator(theirs, hidden, classes), **bridge}
+        return ours, theirs, outputs.logits.shape[-1] if self.args.discriminator_sees_labels else 0
+
+    def new_companions(self) -> nn.ModuleDict:
+        """Projectors, the discriminator, and a bridge to it from features of another width."""
+        networks, hidden = super().new_companions(), self.args.discriminator_hidden_size
+        ours, theirs, classes = self.widths
+        with preserved_rng():
+            torch.manual_seed(self.args.seed)
+            if self.args.discriminator_on == "logits":
+                discriminator = Discriminator(min(ours, theirs), hidden, classes, self.args.temperature)
+            else:
+                discriminator = Discriminator(theirs, hidden, classes)
+                if ours != theirs:
+                    networks["bridge"] = nn.Linear(ours, theirs)
+        networks["discriminator"] = discriminator
+        return networks
 
     # ---- What the discriminator sees ----
 
@@ -175,10 +181,9 @@ class AdversarialDistillationTrainer(DistillationTrainer):
             return targets[0]
         return ensemble_logits(teacher_shares(self.args.teacher_weights, targets, batch.items.item_labels), targets)
 
-    def _run_beside(self, networks: nn.ModuleDict, outputs: ModelOutput, beside: Mapping) -> dict[str, Tensor]:
-        """What trains beside the student, in its forward pass: projectors and the discriminator."""
+    def run_beside(self, networks: nn.ModuleDict, outputs: ModelOutput, beside: Mapping) -> dict[str, Tensor]:
         has_projectors = self.matcher is not None and self.matcher.widths
-        found = self.matcher.project(networks, outputs, beside) if has_projectors else {}
+        found = super().run_beside(networks, outputs, beside) if has_projectors else {}
         if not beside:
             return found
         batch, labels = beside["batch"], beside["batch"].items.item_labels

@@ -45,6 +45,7 @@ class GenkitTrainer(HubMixin, Trainer):
     """
 
     loss_is_scaled_for_ga = True
+    not_predicted = ("loss",)  # of a model's outputs
     _tag_names = ("hf_genkit",)
 
     def __init__(self, model=None, args=None, data_collator=None, **kwargs):
@@ -163,7 +164,7 @@ class GenkitTrainer(HubMixin, Trainer):
             return loss, None, None
         if ignore_keys is None:
             ignore_keys = getattr(self.model.config, "keys_to_ignore_at_inference", ["past_key_values"])
-        ignored = ["loss", *ignore_keys]
+        ignored = [*self.not_predicted, *ignore_keys]
         logits = nested_detach(tuple(value for name, value in outputs.items() if name not in ignored))
         return loss, logits[0] if len(logits) == 1 else logits, labels
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..losses import cross_entropy, label_smoothing_cross_entropy
+from ..losses import label_smoothing_cross_entropy
 from ..losses.features import feature_cosine
 from ..models.early_exit import EarlyExitConfig
 
@@ -53,7 +53,7 @@ class DeepSupervisionMixin:
         weights = self.exit_weights(evaluating=not model.training)
         values = self.exit_values(outputs, labels, weights)
         counts = num_items_in_batch or {name: count.clamp(1) for name, count in self.count_items(inputs).items()}
-        terms = {name: value.sum() / counts[_counted_by(name)] for name, value in values.items()}
+        terms = {name: value.sum() / counts[_samples_of(name)] for name, value in values.items()}
         if not terms:
             raise ValueError("`alpha` is 0 and the data have no labels, so there is nothing to learn from.")
         if model.training:
@@ -65,15 +65,13 @@ class DeepSupervisionMixin:
 
     def exit_values(self, outputs, labels: torch.Tensor | None, weights: dict[str, float]) -> dict[str, torch.Tensor]:
         """The value of each term for each sample, `[batch]`."""
-        smoothing = self.args.label_smoothing_factor
+        smoothing = self.args.label_smoothing_factor if self.model.training else 0.0
         *features, last = outputs.exit_features
         taught = outputs.logits.detach()
         unlabelled = torch.full(taught.shape[:1], -100, device=taught.device)
 
         def hard(logits):
-            if smoothing > 0:
-                return label_smoothing_cross_entropy(logits, labels, smoothing)
-            return cross_entropy(logits, labels)
+            return label_smoothing_cross_entropy(logits, labels, smoothing)
 
         values = {}
         if labels is not None:
@@ -91,13 +89,13 @@ class DeepSupervisionMixin:
     def _record_exits(self, outputs, labels: torch.Tensor | None, values: dict[str, torch.Tensor]) -> None:
         samples = torch.ones(len(outputs.logits), device=outputs.logits.device)
         counts = {"samples": samples, "ce_loss": samples if labels is None else (labels != -100).float()}
-        sums = {name: (value, counts[_counted_by(name)]) for name, value in values.items()}
+        sums = {name: (value, counts[_samples_of(name)]) for name, value in values.items()}
         logits = {"": outputs.logits} | {f"exit_{i}_": each for i, each in enumerate(outputs.exit_logits)}
         for name, each in logits.items() if labels is not None else ():
             sums[f"{name}accuracy"] = (each.argmax(-1) == labels).float(), counts["ce_loss"]
         self.record_evaluation(sums)
 
 
-def _counted_by(term: str) -> str:
+def _samples_of(term: str) -> str:
     """What a term is a mean over: the samples with a label, or all."""
     return "ce_loss" if term.endswith("ce_loss") else "samples"

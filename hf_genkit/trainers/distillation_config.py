@@ -32,7 +32,7 @@ class DistillationConfig(SoftTargetConfig):
         relation_loss (`str` or `dict`, *optional*):
             Which relations among the samples of a batch to match: a key of `hf_genkit.losses.RELATION_LOSSES`, or weights
             such as `{"rkd_distance": 25, "rkd_angle": 50}`.
-        layer_map (`str` or `list`, *optional*, defaults to `"last"`):
+        layer_map (`str` or `list[list[int]]`, *optional*, defaults to `"last"`):
             Which hidden states of student and teacher belong together: "last", "uniform", or pairs such as
             `[[1, 2], [2, 4]]`; 0 is what the first layer reads.
         projector (`str`, *optional*, defaults to `"auto"`):
@@ -76,7 +76,7 @@ class DistillationConfig(SoftTargetConfig):
             "help": f"Match relations of samples by {', '.join(RELATION_LOSSES)}, or weights of several as JSON."
         },
     )
-    layer_map: list | str = field(
+    layer_map: str = field(
         default="last",
         metadata={"help": "Which hidden states belong together: last, uniform, or pairs as JSON: '[[1, 2], [2, 4]]'."},
     )
@@ -84,7 +84,7 @@ class DistillationConfig(SoftTargetConfig):
         default="auto",
         metadata={"help": "Learned maps from the student's widths to the teacher's: auto, always, none."},
     )
-    teacher_weights: list | str | None = field(
+    teacher_weights: str | None = field(
         default=None,
         metadata={"help": "Weights of several teachers as JSON, '[2, 1]', or confidence; default: equal."},
     )

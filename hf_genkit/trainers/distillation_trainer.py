@@ -1,16 +1,14 @@
 """Offline distillation: one teacher or several that never change, for every kind of head."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
-from ..losses import cross_entropy, ctc_loss, label_smoothing_cross_entropy
+from ..losses import ctc_loss, label_smoothing_cross_entropy
 from ..losses.fused_head import fused_distillation
 from ..losses.top_k import TopKTargets, top_k_divergence
 from .adapter_saving import AdapterMixin
@@ -23,6 +21,7 @@ from .feature_terms import FeatureTermsMixin
 from .heads import bypassed_head, can_fuse, head_of
 from .inputs import argument_names, student_inputs, with_float_pixels
 from .items import Items, items_of, lined_up
+from .metrics import add_perplexity
 from .on_policy import OnPolicyMixin
 from .tasks import CLASSIFICATION, CTC, DISTILLED, LANGUAGE, SEQ2SEQ, TEXT_TO_TEXT, decoder_inputs, task_of
 from .teacher import Teacher
@@ -89,6 +88,7 @@ class DistillationTrainer(AdapterMixin, OnPolicyMixin, FeatureTermsMixin, Teachi
     """
 
     _tag_names = ("hf_genkit", "distillation")
+    not_predicted = ("loss", "hidden_states", "encoder_hidden_states", "decoder_hidden_states", "projected")
     config_class = DistillationConfig
 
     def __init__(
@@ -118,6 +118,8 @@ class DistillationTrainer(AdapterMixin, OnPolicyMixin, FeatureTermsMixin, Teachi
         self.student_arguments = argument_names(student.forward)
         self.teachers = [self._make_teacher(teacher, teacher_processing_class) for teacher in given]
         self._prepare_terms()
+        self.attach_companions(self.accelerator.unwrap_model(self.model))
+        self.is_prepared = True
 
     def check_teachers(self, model: PreTrainedModel | None, teachers: list, args: DistillationConfig) -> None:
         """Refuses teachers that don't go with the arguments."""
@@ -126,6 +128,14 @@ class DistillationTrainer(AdapterMixin, OnPolicyMixin, FeatureTermsMixin, Teachi
         if any(teacher is model for teacher in teachers):
             raise ValueError(
                 "The teacher is the student itself: a frozen copy is needed, such as copy.deepcopy(model)."
+            )
+        if args.loss_type == "uld" and len(teachers) > 1:
+            raise ValueError(
+                f"`loss_type` is 'uld', which pairs a student with one teacher, but there are {len(teachers)}."
+            )
+        if args.teacher_weights is not None and args.teacher_top_k is not None:
+            raise ValueError(
+                f"`teacher_weights` is {args.teacher_weights}, but teachers share equally with `teacher_top_k`: leave one out."
             )
         if isinstance(args.teacher_weights, list) and len(args.teacher_weights) != len(teachers):
             raise ValueError(
@@ -162,9 +172,7 @@ class DistillationTrainer(AdapterMixin, OnPolicyMixin, FeatureTermsMixin, Teachi
         if self.args.matches_features:
             self.match_features()
         self.fuses = self._can_fuse()
-        self.shares_encoder = (
-            self.task in SEQ2SEQ and self.teacher is not None and self.teacher.reads_encoding_of(self.student)
-        )
+        self.shares_encoder = self._can_share_encoder()
         self._wants_logits = False
 
     def _can_fuse(self) -> bool:
@@ -172,13 +180,23 @@ class DistillationTrainer(AdapterMixin, OnPolicyMixin, FeatureTermsMixin, Teachi
         relates = self.args.loss_type in ("uld", "dist")
         if self.task not in (*LANGUAGE, TEXT_TO_TEXT) or not self.args.fused_head or len(self.teachers) > 1 or relates:
             return False
-        if self._has_sharded_state:
+        if (
+            self._has_sharded_state
+            or self.args.n_gpu > 1
+            or (self.train_dataset is None and self.eval_dataset is None)
+        ):
             return False
         with preserved_rng():
             batch = self.take_apart(self._prepare_inputs(self.probe()))
             if self.teacher is not None and isinstance(self.teacher.model, PreTrainedModel):
-                self.teacher.fuses = can_fuse(self.teacher.model, self.teacher.prepare(batch.inputs))
-            return can_fuse(self.accelerator.unwrap_model(self.model), batch.own)
+                self.teacher.fuses = can_fuse(self.teacher.model, _shortened(self.teacher.prepare(batch.inputs)))
+            return can_fuse(self.accelerator.unwrap_model(self.model), _shortened(batch.own))
+
+    def _can_share_encoder(self) -> bool:
+        """Whether the student's encoding serves all teachers, too."""
+        if self.task not in SEQ2SEQ or not self.teachers or self.student.config.to_dict().get("apply_spec_augment"):
+            return False
+        return all(teacher.reads_encoding_of(self.student) for teacher in self.teachers)
 
     def _set_signature_columns_if_needed(self):
         if self._signature_columns is None:
@@ -221,8 +239,6 @@ class DistillationTrainer(AdapterMixin, OnPolicyMixin, FeatureTermsMixin, Teachi
         fused = self.fuses and not (return_outputs and self._wants_logits)
         terms = self.fused_terms if fused else self.plain_terms
         outputs, loss, values, seen = terms(model, batch, weights, counts)
-        if model.training and not values:
-            raise ValueError("`alpha` is 0 and the training data have no labels, so there is nothing to learn from.")
         if model.training:
             self.record({name: value.sum() / counts[_counted_by(name)] for name, value in values.items()})
         else:
@@ -231,6 +247,8 @@ class DistillationTrainer(AdapterMixin, OnPolicyMixin, FeatureTermsMixin, Teachi
 
     def run_student(self, model, batch: StudentBatch) -> ModelOutput:
         """The student's outputs, with its hidden states where they are compared."""
+        if self.shares_encoder:
+            self.student.get_encoder().eval()  # no dropout: teachers read what it says
         return model(**batch.own, **({"output_hidden_states": True} if self.matcher is not None else {}))
 
     def plain_terms(self, model, batch: StudentBatch, weights: dict[str, float], counts: dict[str, torch.Tensor]):
@@ -262,18 +280,20 @@ class DistillationTrainer(AdapterMixin, OnPolicyMixin, FeatureTermsMixin, Teachi
             if self.matcher is not None:
                 values |= self.feature_values(batch, outputs, teacher_outputs)
         share = torch.ones_like(labels, dtype=torch.float32)
-        found = fused_distillation(
-            hidden,
-            head_of(self.student),
-            targets[0] if "kd_loss" in weights else None,
-            labels=labels,
-            soft_weights=share * (weights.get("kd_loss", 0) / counts["kd_loss"]),
-            hard_weights=share * (weights.get("ce_loss", 0) / counts["ce_loss"]),
-            temperature=self.args.temperature,
-            loss_type=self.args.loss_type,
-            loss_kwargs=self.args.loss_kwargs,
-            label_smoothing=self.args.label_smoothing_factor,
-        )
+        with self.accelerator.autocast():
+            found = fused_distillation(
+                hidden,
+                head_of(self.student),
+                targets[0] if "kd_loss" in weights else None,
+                labels=labels,
+                soft_weights=share * (weights.get("kd_loss", 0) / counts["kd_loss"]),
+                hard_weights=share * (weights.get("ce_loss", 0) / counts["ce_loss"]),
+                temperature=self.args.temperature,
+                loss_type=self.args.loss_type,
+                loss_kwargs=self.args.loss_kwargs,
+                label_smoothing=self.smoothing,
+                compiled=self.args.torch_compile,
+            )
         loss = found.loss + sum(
             weights[name] * value.sum() / counts[_counted_by(name)] for name, value in values.items()
         )
@@ -287,16 +307,11 @@ class DistillationTrainer(AdapterMixin, OnPolicyMixin, FeatureTermsMixin, Teachi
         self, batch: StudentBatch, outputs: ModelOutput, states: bool = False
     ) -> tuple[list, ModelOutput]:
         """
-        What the teachers say of the soft items, and the first one's outputs where its hidden states are compared.
-
-        Args:
-            batch ([`StudentBatch`]): The micro-batch.
-            outputs (`ModelOutput`): The student's outputs, whose encoder may be the teacher's, too.
-            states (`bool`, *optional*, defaults to `False`): Whether what the teacher's head reads will do.
+        What the teachers say of the soft items, and the first one's outputs where its hidden states are compared; with
+        `states` what its head reads will do.
         """
-        options = {}
-        if self.shares_encoder:
-            options["encoder_outputs"] = BaseModelOutput(outputs.encoder_last_hidden_state.detach())
+        encoding = outputs.encoder_last_hidden_state.detach() if self.shares_encoder else None
+        options = {} if encoding is None else {"encoder_outputs": encoding}
         teacher_outputs = None
         if self.matcher is not None:
             teacher_outputs = self.teacher.outputs(batch.inputs, output_hidden_states=True, **options)
@@ -334,12 +349,12 @@ class DistillationTrainer(AdapterMixin, OnPolicyMixin, FeatureTermsMixin, Teachi
         """The hard term: `[items]`, or `[batch]` for frames."""
         if self.task == CTC:
             return ctc_loss(outputs.logits, items.labels, items.soft.sum(-1), self.student.config.pad_token_id)
-        smoothing = self.args.label_smoothing_factor
-        return (
-            label_smoothing_cross_entropy(logits, labels, smoothing)
-            if smoothing > 0
-            else cross_entropy(logits, labels)
-        )
+        return label_smoothing_cross_entropy(logits, labels, self.smoothing)
+
+    @property
+    def smoothing(self) -> float:
+        """How much the hard labels are smoothed: in training alone."""
+        return self.args.label_smoothing_factor if self.model.training else 0.0
 
     def _record_predictions(self, items: Items, values, predictions, answers) -> None:
         soft = items.taught.reshape(len(items.soft), -1).sum(1)
@@ -368,12 +383,16 @@ class DistillationTrainer(AdapterMixin, OnPolicyMixin, FeatureTermsMixin, Teachi
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        nats = output.metrics.get(f"{metric_key_prefix}_ce_loss")
-        if self.task in (*LANGUAGE, TEXT_TO_TEXT) and nats is not None:
-            output.metrics[f"{metric_key_prefix}_perplexity"] = math.exp(min(nats, 700))
+        if self.task in (*LANGUAGE, TEXT_TO_TEXT):
+            add_perplexity(output.metrics, [f"{metric_key_prefix}_ce_loss"])
         return output
 
 
 def _counted_by(term: str) -> str:
     """What a term is a mean over: its own items, or samples."""
     return term if term in ("kd_loss", "ce_loss") else "samples"
+
+
+def _shortened(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A batch of which a few tokens are left, to try a model on."""
+    return {name: value[:, :16] if value.ndim == 2 else value for name, value in inputs.items()}

@@ -1,5 +1,6 @@
 """How a distillation trainer compares hidden states: its projectors train, resume and stay behind with it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -20,10 +21,11 @@ class FeatureTermsMixin:
     """
 
     matcher: FeatureMatcher | None = None
+    is_prepared = False
 
     def match_features(self) -> None:
         """
-        Looks at the hidden states of one batch, and makes the projectors that they need.
+        Looks at the hidden states of one batch, and at which projectors they need.
 
         Raises:
             `ValueError`: There is no teacher that has hidden states, or they can't be brought together.
@@ -48,9 +50,36 @@ class FeatureTermsMixin:
             images=self.task == "image-classification",
             states=name,
         )
-        if self.matcher.widths:
-            projectors = self.matcher.projectors().to(self.student.device)
-            companions.attach(self.accelerator.unwrap_model(self.model), projectors, self.matcher.project)
+
+    def new_companions(self) -> torch.nn.ModuleDict:
+        """What trains beside a student: its projectors."""
+        return torch.nn.ModuleDict() if self.matcher is None else self.matcher.projectors()
+
+    def run_beside(self, networks: torch.nn.ModuleDict, outputs: ModelOutput, beside: Mapping) -> dict:
+        """What these do in its forward pass; what they return is added to its outputs."""
+        return self.matcher.project(networks, outputs, beside)
+
+    def attach_companions(self, model: torch.nn.Module) -> None:
+        """
+        Puts new ones beside a student.
+
+        Raises:
+            `ValueError`: The student is to be sharded.
+        """
+        networks = self.new_companions()
+        if len(networks) == 0:
+            return
+        if self._has_sharded_state:
+            raise ValueError(
+                "What trains beside a student, such as projectors or a discriminator, can't be sharded by FSDP or DeepSpeed."
+            )
+        companions.attach(model, networks.to(self.args.device), self.run_beside)
+
+    def call_model_init(self, trial=None):
+        model = super().call_model_init(trial)
+        if self.is_prepared:  # the first one is made before its teacher is known
+            self.attach_companions(model)
+        return model
 
     @property
     def states_name(self) -> str:
@@ -60,9 +89,9 @@ class FeatureTermsMixin:
     def feature_values(self, batch, outputs: ModelOutput, teacher_outputs: ModelOutput) -> dict[str, torch.Tensor]:
         """The value of each term of the hidden states for each sample, `[batch]`."""
         mask = None
-        if self.task in SEQ2SEQ:
+        if self.task in (*SEQ2SEQ, CTC):
             mask = batch.items.soft
-        elif self.task not in ("image-classification", CTC):
+        elif self.task != "image-classification":
             mask = batch.own["attention_mask"].bool() if "attention_mask" in batch.own else None
         return self.matcher(outputs, teacher_outputs[self.states_name], mask)
 

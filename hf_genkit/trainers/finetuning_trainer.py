@@ -1,21 +1,20 @@
 """Pre-training and fine-tuning of transformers' models: classes, tokens, language and speech; with an adapter or whole."""
 
-import math
 from collections.abc import Mapping
 
 import torch
 from transformers import PreTrainedModel
 from xxhash import xxh64
 
-from ..arguments import check_choice
 from ..hub import CardFacts, Result, hub_id
-from ..losses import cross_entropy, label_smoothing_cross_entropy
+from ..losses import label_smoothing_cross_entropy
 from .adapter_saving import AdapterMixin
 from .adapters import bare
 from .base import GenkitTrainer
 from .finetuning_config import FineTuningConfig
 from .inputs import argument_names, student_inputs, with_float_pixels
 from .layers import layer_learning_rates
+from .metrics import add_perplexity, check_best_metric
 from .tasks import AUTO_CLASSES, LANGUAGE, SPEECH, decoder_inputs, line_up, shifts_labels, task_of
 
 
@@ -89,10 +88,7 @@ class FineTuningTrainer(AdapterMixin, GenkitTrainer):
         logits, labels = line_up(self.task, outputs.logits, labels)
         counted = labels != -100
         smoothing = self.args.label_smoothing_factor if model.training else 0.0
-        if smoothing > 0:
-            values = label_smoothing_cross_entropy(logits[counted], labels[counted], smoothing)
-        else:
-            values = cross_entropy(logits[counted], labels[counted])
+        values = label_smoothing_cross_entropy(logits[counted], labels[counted], smoothing)
         count = num_items_in_batch["loss"] if num_items_in_batch else counted.sum().clamp(1)
         loss = values.sum() / count
         if not model.training:
@@ -113,9 +109,8 @@ class FineTuningTrainer(AdapterMixin, GenkitTrainer):
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        loss = output.metrics.get(f"{metric_key_prefix}_loss")
-        if self.task in LANGUAGE and loss is not None:
-            output.metrics[f"{metric_key_prefix}_perplexity"] = math.exp(min(loss, 700))
+        if self.task in LANGUAGE:
+            add_perplexity(output.metrics, [f"{metric_key_prefix}_loss"])
         return output
 
     # ---- The optimizer ----
@@ -141,10 +136,7 @@ class FineTuningTrainer(AdapterMixin, GenkitTrainer):
         return identity
 
     def check_before_training(self) -> None:
-        metric = self.args.metric_for_best_model
-        if metric is not None and self.compute_metrics is None and not isinstance(self.eval_dataset, dict):
-            known = ["loss", "accuracy", *(["perplexity"] if self.task in LANGUAGE else [])]
-            check_choice("metric_for_best_model", metric.removeprefix("eval_"), known)
+        check_best_metric(self, ["loss", "accuracy", *(["perplexity"] if self.task in LANGUAGE else [])])
 
     def card_results(self) -> list[Result]:
         names = {"eval_accuracy": ("accuracy", "Accuracy")}

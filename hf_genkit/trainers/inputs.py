@@ -22,6 +22,11 @@ def student_inputs(inputs: Mapping[str, torch.Tensor], names: set[str]) -> dict[
     return {name: value for name, value in own.items() if not names or name in names}
 
 
+def own_of_teacher(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What of a batch is made for the teacher alone, without its prefix; empty if it reads what the student reads."""
+    return {name.removeprefix("teacher_"): value for name, value in inputs.items() if name.startswith("teacher_")}
+
+
 def teacher_inputs(inputs: Mapping[str, torch.Tensor], names: set[str]) -> dict[str, torch.Tensor]:
     """
     The inputs that the teacher reads.
@@ -32,8 +37,7 @@ def teacher_inputs(inputs: Mapping[str, torch.Tensor], names: set[str]) -> dict[
             prefix.
         names (`set[str]`): The teacher's [`argument_names`]; an empty set takes every input.
     """
-    own = {name.removeprefix("teacher_"): value for name, value in inputs.items() if name.startswith("teacher_")}
-    inputs = own or {name: value for name, value in inputs.items() if name != "labels"}
+    inputs = own_of_teacher(inputs) or {name: value for name, value in inputs.items() if name != "labels"}
     return {name: value for name, value in inputs.items() if not names or name in names}
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from .inputs import own_of_teacher
 from .tasks import CTC, SEQ2SEQ, shifts_labels
 
 
@@ -103,8 +104,7 @@ def items_of(task: str, inputs: Mapping[str, torch.Tensor], model: PreTrainedMod
         soft = attended if hard is None else torch.where(hard.any(dim=-1, keepdim=True), hard, attended)
     if "teacher_labels" not in inputs:
         return Items(labels, soft, hard)
-    own = {name.removeprefix("teacher_"): value for name, value in inputs.items() if name.startswith("teacher_")}
-    theirs = items_of(task, own, model).soft
+    theirs = items_of(task, own_of_teacher(inputs), model).soft
     return Items(labels, soft, hard, _first(soft, theirs.sum(1)), _first(theirs, soft.sum(1)))
 
 

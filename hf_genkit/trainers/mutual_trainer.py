@@ -1,6 +1,5 @@
 """Online distillation: peers that teach each other while they train, and of which the best is exported."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from .base import GenkitTrainer
 from .ensemble import ensemble_logits, teacher_shares
 from .inputs import argument_names, student_inputs, with_float_pixels
 from .items import Items, items_of, lined_up
+from .metrics import add_perplexity, check_best_metric
 from .mutual_config import MutualDistillationConfig
 from .peers import Peers, common_task, label_orders
 from .tasks import CLASSIFICATION, CTC, DISTILLED, LANGUAGE, SEQ2SEQ, TEXT_TO_TEXT, decoder_inputs
@@ -187,15 +187,13 @@ class MutualDistillationTrainer(GenkitTrainer):
         if self.task == CTC:
             return ctc_loss(logits, items.labels, items.soft.sum(-1), self.peers[0].config.pad_token_id)
         smoothing = self.args.label_smoothing_factor if training else 0.0
-        if smoothing > 0:
-            return label_smoothing_cross_entropy(rows, items.item_labels, smoothing)
-        return cross_entropy(rows, items.item_labels)
+        return label_smoothing_cross_entropy(rows, items.item_labels, smoothing)
 
-    def _clip_grad_norm(self, model):
-        norm = self.accelerator.clip_grad_norm_(model.parameters(), float("inf"))
-        for peer in self.peers:
-            torch.nn.utils.clip_grad_norm_(peer.parameters(), self.args.max_grad_norm)
-        return norm
+    def check_before_training(self) -> None:
+        super().check_before_training()
+        each = ("kd_loss", "ce_loss", *self._metrics)
+        known = [f"peer_{number}_{name}" for number in range(len(self.peers)) for name in each]
+        check_best_metric(self, ["loss", *self._metrics, *(f"ensemble_{name}" for name in self._metrics), *known])
 
     # ---- Evaluation ----
 
@@ -232,10 +230,8 @@ class MutualDistillationTrainer(GenkitTrainer):
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         metrics, prefix = output.metrics, metric_key_prefix
         if self.task in (*LANGUAGE, TEXT_TO_TEXT):
-            for who in (*(f"peer_{number}" for number in range(len(self.peers))), "ensemble"):
-                nats = metrics.get(f"{prefix}_{who}_ce_loss")
-                if nats is not None:
-                    metrics[f"{prefix}_{who}_perplexity"] = math.exp(min(nats, 700))
+            whose = (*(f"peer_{number}" for number in range(len(self.peers))), "ensemble")
+            add_perplexity(metrics, [f"{prefix}_{who}_ce_loss" for who in whose])
         best = self._best_of(metrics, prefix)
         if best is not None:
             metrics |= {f"{prefix}_{name}": metrics[f"{prefix}_peer_{best}_{name}"] for name in self._metrics}

@@ -34,6 +34,10 @@ class OnPolicyMixin:
             raise ValueError(f"{share} only a causal language model can write: the student's task is '{self.task}'.")
         if not isinstance(self.processing_class, PreTrainedTokenizerBase):
             raise ValueError(f"{share} the end of what is written is unknown: pass the tokenizer as processing_class.")
+        if self.args.alpha == 0:
+            raise ValueError(f"{share} `alpha` is 0, and from what it writes it learns by its teacher alone.")
+        if self._has_sharded_state:
+            raise ValueError(f"{share} a model that FSDP or DeepSpeed shard can't write while it trains.")
         if self.args.loss_type == "uld":
             raise ValueError(
                 f"{share} `loss_type` 'uld' is for other tokens, in which the teacher can't read what is written."

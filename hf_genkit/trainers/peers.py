@@ -8,10 +8,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .tasks import CLASSIFICATION, CTC, DISTILLED, task_of
-from .teacher import match_labels
-
-
-SECOND_OF_SOUND = torch.tensor(16_000)
+from .teacher import check_frames, match_labels
 
 
 class PeersConfig(PreTrainedConfig):
@@ -83,11 +80,7 @@ def common_task(peers: Sequence[PreTrainedModel]) -> str:
                 f"Peer {number} has a vocabulary of {theirs} tokens and peer 0 one of {ours}, but all peers must share one."
             )
         if task == CTC:
-            ours, theirs = (int(m._get_feat_extract_output_lengths(SECOND_OF_SOUND)) for m in (first, peer))
-            if ours != theirs:
-                raise ValueError(
-                    f"Peer {number} makes {theirs} frames of a second of sound and peer 0 {ours}, but they must line up."
-                )
+            check_frames(first, peer)
     return task
 
 

@@ -6,6 +6,7 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput, logging
 
 from ..hub import hub_id
@@ -105,6 +106,16 @@ def match_labels(student: PreTrainedModel, teacher: PreTrainedModel) -> torch.Te
     position = {name: i for i, name in theirs.items()}
     order = [position[ours[i]] for i in range(len(ours))]
     return None if order == list(range(len(order))) else torch.tensor(order)
+
+
+def check_frames(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """Refuses a CTC teacher that makes more or fewer frames of a second of sound than its student."""
+    second = torch.tensor(16_000)
+    ours, theirs = (int(model._get_feat_extract_output_lengths(second)) for model in (student, teacher))
+    if ours != theirs:
+        raise ValueError(
+            f"The teacher makes {theirs} frames of a second of sound and the student {ours}: they must line up."
+        )
 
 
 def check_vocabularies(
@@ -318,14 +329,15 @@ class Teacher:
 
         Args:
             inputs (`Mapping[str, torch.Tensor]`): The batch's model inputs.
-            options: More arguments for its `forward`, such as `output_hidden_states`; `encoder_outputs` stand for
-                what its encoder would read.
+            options: More arguments for its `forward`, such as `output_hidden_states`; `encoder_outputs` (`torch.Tensor`)
+                is what its encoder would say.
         """
         if isinstance(self.model, torch.nn.Module):
             self.model.eval()
         own = self.prepare(inputs)
         if "encoder_outputs" in options:
             own.pop("input_features", None)
+            options["encoder_outputs"] = BaseModelOutput(options["encoder_outputs"].to(self.dtype))
         return self.model(**own, **options)
 
     def compute(self, inputs: Mapping[str, torch.Tensor], **options) -> torch.Tensor:

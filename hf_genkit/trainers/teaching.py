@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.utils import logging
 
 from ..data import ArrayImageDataset, TokenDataset
@@ -15,8 +15,11 @@ from ..hub import CardFacts, Result, TeacherFacts, hub_id
 from ..losses import cross_entropy
 from .checkpointing import preserved_rng
 from .companions import companion_parameters
+from .inputs import own_of_teacher
+from .items import Items, items_of
+from .metrics import check_best_metric
 from .tasks import CLASSIFICATION, CTC
-from .teacher import Teacher, check_vocabularies, load_teacher
+from .teacher import Teacher, check_frames, check_vocabularies, load_teacher
 from .teacher_cache import KeyedCollator, TeacherCache
 
 
@@ -38,8 +41,14 @@ class TeachingMixin:
                 trust_remote_code=self.args.trust_remote_code,
             )
             processor = processor or own_processor
+        if self.task in CLASSIFICATION and self.args.teacher_top_k is not None:
+            raise ValueError(
+                f"`teacher_top_k` is {self.args.teacher_top_k}, but a classifier's few classes are kept whole: leave it out."
+            )
         if self.task not in CLASSIFICATION:
             check_vocabularies(self.processing_class, processor, self.args.loss_type)
+        if self.task == CTC and isinstance(model, PreTrainedModel):
+            check_frames(self.student, model)
         return Teacher(
             model,
             self.student,
@@ -86,8 +95,8 @@ class TeachingMixin:
             eval_dataset (*optional*): Defaults to the trainer's (the first one, if it has several).
 
         Returns:
-            `dict[str, float]`: `teacher_accuracy` and the number of labelled `items`; `chance` for classes,
-            `teacher_perplexity` for language.
+            `dict[str, float]`: The number of labelled `items`, and, if there are any, `teacher_accuracy`; `chance` for
+            classes, `teacher_perplexity` for language.
         """
         classes = self.student.config.num_labels if self.task in CLASSIFICATION else 0
         totals = torch.zeros(3 + classes, dtype=torch.float64)  # right answers, nats, labels, and labels of each class
@@ -96,27 +105,32 @@ class TeachingMixin:
                 batch = self.take_apart(self._prepare_inputs(inputs))
                 if batch.items.hard is None or self.task == CTC:
                     continue
-                answers, nats = self._teacher_answers(batch)
-                labels = batch.items.item_labels
+                items, answers, nats = self._teacher_answers(batch)
+                labels = items.item_labels
                 labelled = labels != -100
                 counts = [(answers == labels) & labelled, nats, labelled]
                 if classes:
                     counts += one_hot(labels.where(labelled, classes), classes + 1)[:, :-1].unbind(1)
-                sums = torch.stack([batch.items.per_sample(count.float()) for count in counts], dim=1)
+                sums = torch.stack([items.per_sample(count.float()) for count in counts], dim=1)
                 totals += self.accelerator.gather_for_metrics(sums).sum(0).cpu()
         hits, nats, items, *per_class = totals.tolist()
-        found = {"teacher_accuracy": hits / max(items, 1), "items": int(items)}
+        if items == 0:
+            return {"items": 0}
+        found = {"teacher_accuracy": hits / items, "items": int(items)}
         if classes:
-            return found | {"chance": max(per_class) / max(items, 1)}
-        return found | {"teacher_perplexity": math.exp(min(nats / max(items, 1), 700))}
+            return found | {"chance": max(per_class) / items}
+        return found | {"teacher_perplexity": math.exp(min(nats / items, 700))}
 
-    def _teacher_answers(self, batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the teacher takes for the answers, and the nats that it gives to the labels, both `[items]`."""
+    def _teacher_answers(self, batch) -> tuple[Items, torch.Tensor, torch.Tensor]:
+        """The items as the teacher reads them, what it takes for the answers, and the nats that it gives to the labels."""
+        items = batch.items
         if self.task in CLASSIFICATION:
-            targets = self.teacher.targets(batch.inputs, batch.items, None if batch.keys is None else batch.keys[0])
+            targets = self.teacher.targets(batch.inputs, items, None if batch.keys is None else batch.keys[0])
         else:
-            targets = self.teacher.compute(batch.inputs)[batch.items.soft]
-        return targets.argmax(dim=-1), cross_entropy(targets, batch.items.item_labels)
+            if items.theirs is not None:
+                items = items_of(self.task, own_of_teacher(batch.inputs), self.student)
+            targets = self.teacher.compute(batch.inputs)[items.soft]
+        return items, targets.argmax(dim=-1), cross_entropy(targets, items.item_labels)
 
     def measure_efficiency(self, dataset, of_teacher: bool = False) -> dict:
         """
@@ -212,12 +226,34 @@ class TeachingMixin:
 
     def check_before_training(self) -> None:
         super().check_before_training()
+        self._check_metric()
+        probe = self.probe()
+        if self.args.alpha == 0 and not self.args.matches_features and "labels" not in probe:
+            raise ValueError("`alpha` is 0 and the training data have no labels, so there is nothing to learn from.")
+        self._check_pairs(probe)
         if self.teacher is None or self.args.alpha == 0:
             return
         if self.uses_cache:
             self._check_replay()
         if self.eval_dataset is not None and self.task in CLASSIFICATION:
             self._warn_about_chance()
+
+    def _check_metric(self) -> None:
+        known = ["loss", "ce_loss", *(["accuracy"] if self.task != CTC else [])]
+        known += ["kd_loss", *(["teacher_agreement"] if self.task != CTC else [])] if self.teacher is not None else []
+        known += ["perplexity"] if self.task not in (*CLASSIFICATION, CTC) else []
+        check_best_metric(self, [*known, *(self.matcher.weights if self.matcher is not None else ())])
+
+    def _check_pairs(self, probe: dict) -> None:
+        """Refuses a teacher of other tokens that would read the student's."""
+        if self.args.loss_type != "uld" or self.teacher is None or "teacher_labels" in probe:
+            return
+        ours, theirs = self.student.config, self.teacher.model.config
+        if self.task not in CLASSIFICATION and ours.vocab_size != theirs.vocab_size:
+            raise ValueError(
+                f"`loss_type` is 'uld' and the teacher has {theirs.vocab_size:,} tokens, the student {ours.vocab_size:,}, but the "
+                "data have no `teacher_input_ids` and `teacher_labels`: LanguageData.inputs(..., teacher_tokenizer=...) makes them."
+            )
 
     def run_identity(self) -> dict:
         teacher = {} if self.teacher is None else {"teacher": self.teacher_title}

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
+from hf_genkit import DistillationConfig, DistillationTrainer
 from hf_genkit.losses import ctc_loss
+from hf_genkit.trainers import distillation_trainer
 
 from .test_exactness import GradientRecorder, assert_same_gradient
 from .tiny_distillation import HEADS, collate, distiller, head, llama, rows, whisper
@@ -175,3 +177,58 @@ def test_a_frozen_encoder_that_both_share_runs_once(tmp_path):
     assert len(calls) == 1  # of the trainer that doesn't know
     student.get_encoder().requires_grad_(True)
     assert not distiller("whisper", tmp_path, model=student, teacher=teacher).shares_encoder
+
+
+def test_a_shared_encoder_reads_without_dropout_and_in_the_teachers_dtype(tmp_path):
+    student, teacher = head("t5"), head("t5").to(torch.bfloat16)
+    for part in student.get_encoder().modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.5
+    teacher.get_encoder().load_state_dict(student.get_encoder().state_dict())
+    student.get_encoder().load_state_dict(teacher.get_encoder().state_dict())
+    student.get_encoder().requires_grad_(False)
+    trainer = distiller("t5", tmp_path, model=student, teacher=teacher)
+    assert trainer.shares_encoder
+    batch = trainer._prepare_inputs(collate(rows("t5")))
+    losses = {trainer.compute_loss(student.train(), batch).item() for _ in range(3)}
+    assert len(losses) == 1
+
+
+def test_an_encoder_is_shared_with_all_teachers_or_with_none(tmp_path):
+    student = head("t5")
+    student.get_encoder().requires_grad_(False)
+    equal, other = head("t5"), head("t5", seed=1)
+    assert distiller("t5", tmp_path, model=student, teacher=[equal, head("t5")]).shares_encoder
+    assert not distiller("t5", tmp_path, model=student, teacher=[equal, other]).shares_encoder
+
+
+def test_fused_head_computes_in_half_precision_where_that_is_asked_for(tmp_path, monkeypatch):
+    seen = []
+    original = distillation_trainer.fused_distillation
+
+    def spy(hidden, *args, **options):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return original(hidden, *args, **options)
+
+    monkeypatch.setattr(distillation_trainer, "fused_distillation", spy)
+    distiller("llama", tmp_path, bf16=True).train()
+    assert seen == [True]
+
+
+def test_labels_are_smoothed_in_training_alone(tmp_path):
+    plain, smooth = (distiller("llama", tmp_path / f"{s}", label_smoothing_factor=s).evaluate() for s in (0.0, 0.3))
+    assert smooth["eval_ce_loss"] == plain["eval_ce_loss"]
+    assert smooth["eval_perplexity"] == plain["eval_perplexity"]
+
+
+def test_a_language_model_is_evaluated_without_training_data(tmp_path):
+    args = DistillationConfig(str(tmp_path), use_cpu=True)
+    trainer = DistillationTrainer(head("llama"), head("llama", seed=1), args, data_collator=collate)
+    assert "eval_kd_loss" in trainer.evaluate(rows("llama"))
+
+
+def test_a_teacher_of_other_frames_is_refused(tmp_path):
+    slow = head("ctc", seed=1)
+    slow.config.conv_stride = (4, 8)
+    with pytest.raises(ValueError, match="The teacher makes 500 frames of a second of sound and the student 1000"):
+        distiller("ctc", tmp_path, teacher=slow)

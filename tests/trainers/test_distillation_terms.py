@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, PreTrainedTokenizerFast
 
-from hf_genkit import DistillationConfig, add_lora
+from hf_genkit import DistillationConfig, DistillationTrainer, add_lora
 from hf_genkit.losses import FEATURE_LOSSES, RELATION_LOSSES
 
 from .test_exactness import GradientRecorder, assert_same_gradient
@@ -42,6 +42,13 @@ def test_features_of_single_samples_are_exact_under_accumulation(tmp_path, name)
     torch.manual_seed(0)
     cut = images(tmp_path / "cut", per_device_train_batch_size=2, gradient_accumulation_steps=4, **options)
     assert_same_gradient(gradient_of(cut), expected)
+
+
+@pytest.mark.parametrize("kind", ["ctc", "t5", "llama"])
+def test_features_at_padding_do_not_count(tmp_path, kind):
+    expected = gradient_of(distiller(kind, tmp_path / "whole", feature_loss="mse"))
+    cut = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
+    assert_same_gradient(gradient_of(distiller(kind, tmp_path / "cut", feature_loss="mse", **cut)), expected)
 
 
 def test_every_term_is_logged_and_weighed(tmp_path):
@@ -235,3 +242,61 @@ def test_an_adapter_and_its_projectors_resume_and_the_adapter_alone_is_saved(tmp
     resumed = again.accelerator.unwrap_model(again.model)
     assert all(torch.equal(value, projectors[name]) for name, value in resumed.companions.state_dict().items())
     assert all(torch.equal(value, weights[name]) for name, value in resumed.state_dict().items())
+
+
+def test_what_can_not_be_shared_or_kept_is_refused_before_training(tmp_path):
+    teachers = [llama(60, seed=1), llama(60, seed=2)]
+    for options, message in (
+        ({"loss_type": "uld"}, "'uld', which pairs a student with one teacher, but there are 2"),
+        ({"teacher_weights": [2, 1], "teacher_top_k": 4}, "share equally with `teacher_top_k`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            distiller("llama", tmp_path, teacher=teachers, **options)
+    with pytest.raises(ValueError, match="`teacher_top_k` is 2, but a classifier's few classes are kept whole"):
+        images(tmp_path, teacher_top_k=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss_type": "uld"}, "the data have no `teacher_input_ids` and `teacher_labels`"),
+        ({"metric_for_best_model": "eval_acuracy", "eval_strategy": "steps"}, "did you mean 'accuracy'"),
+        ({"alpha": 0.0, "on_policy": 0.5}, "`on_policy` is 0.5, but"),
+    ],
+)
+def test_a_run_that_would_end_badly_does_not_begin(tmp_path, options, message):
+    trainer = distiller("llama", tmp_path, teacher=llama(64, seed=1), **options)
+    with pytest.raises(ValueError, match=message):
+        trainer.train()
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_a_model_that_is_made_anew_gets_projectors_anew(tmp_path):
+    args = DistillationConfig(str(tmp_path), feature_loss="mse", max_steps=1, use_cpu=True, logging_steps=1)
+    data = Samples("vit", size=8).rows
+    trainer = DistillationTrainer(
+        None, vit(24, seed=1), args, model_init=lambda: vit(), train_dataset=data, data_collator=collate
+    )
+    trainer.train()
+    assert trainer.state.log_history[0]["mse_loss"] > 0
+
+
+def test_predictions_are_logits_where_hidden_states_are_compared(tmp_path):
+    trainer = images(tmp_path, feature_loss="mse")
+    assert trainer.predict(Samples("vit", size=8).rows).predictions.shape == (8, 3)
+
+
+def test_a_teacher_of_other_tokens_is_judged_on_its_own(tmp_path):
+    data = rows("llama")
+    for row in data:
+        row["teacher_input_ids"], row["teacher_labels"] = row["input_ids"] % 40, row["labels"].clamp(max=39)
+
+    def pad_both(features):
+        theirs = [{"input_ids": row["teacher_input_ids"], "labels": row["teacher_labels"]} for row in features]
+        return collate(features) | {f"teacher_{name}": value for name, value in collate(theirs).items()}
+
+    trainer = distiller("llama", tmp_path, teacher=llama(40, seed=1), data=data, loss_type="uld")
+    trainer.data_collator = pad_both
+    found = trainer.evaluate_teacher()
+    assert found["items"] == int(trainer.count_items(pad_both(data))["ce_loss"])
+    assert found["teacher_perplexity"] > 1

@@ -12,6 +12,7 @@ from hf_genkit.hub import DatasetFacts, check_model_card
 
 from .test_resume import StopAt
 from .tiny import Samples, tiny_model
+from .tiny_distillation import distiller
 
 
 SAVING = {"save_strategy": "steps", "save_steps": 1, "max_steps": 4, "lr_scheduler_type": "cosine"}
@@ -203,3 +204,10 @@ def test_each_failed_push_during_training_is_named(make_trainer, logged_in, capl
 def test_missing_hub_checkpoint_is_one_sentence(make_trainer, logged_in):
     with pytest.raises(ValueError, match="'tester/gone' is no local checkpoint"):
         make_trainer("vit").train(resume_from_checkpoint="tester/gone")
+
+
+def test_a_model_of_frames_has_the_pipeline_tag_that_the_hub_knows(tmp_path):
+    distiller("ctc", tmp_path).create_model_card()
+    card = (tmp_path / "README.md").read_text()
+    check_model_card(card)
+    assert "pipeline_tag: automatic-speech-recognition" in card
