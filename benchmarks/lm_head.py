@@ -29,6 +29,7 @@ from head_contenders import Problem, contenders, fused, liger, live_mib, naive, 
 
 
 SIZES = {"32k": (32_000, 512, 1024), "152k": (151_936, 896, 512)}
+PARTS = ["accuracy", *SIZES]
 GPU_SIZE = (128_256, 4096, 8192)
 TINY = (300, 16, 24)
 TITLES = {"naive": "plain autograd", "trl": "TRL 1.16", "liger": "Liger 0.8.5"}
@@ -279,6 +280,7 @@ def main() -> None:
     parser.add_argument("--gpu", action="store_true", help="The large problem in bfloat16, and nothing else.")
     parser.add_argument("--tiny", action="store_true", help="Small sizes, to try all paths; nothing is written.")
     parser.add_argument("--rounds", type=int, help="Rounds that count: 3 of two runs on a CPU, 20 of one on a GPU.")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="What to measure on a CPU.")
     args = parser.parse_args()
     if args.peers is not None:
         sys.path.insert(0, args.peers)
@@ -289,10 +291,11 @@ def main() -> None:
         report_gpu(TINY if args.tiny else GPU_SIZE, args.rounds or 20, write)
         return
     sizes = dict.fromkeys(SIZES, TINY) if args.tiny else SIZES
-    report_bfloat16(sizes["32k"], write)
-    report_parity(sizes, write)
-    for name, size in sizes.items():
-        report_costs(name, size, args.rounds or 3, write)
+    if "accuracy" in args.parts:
+        report_bfloat16(sizes["32k"], write)
+        report_parity(sizes, write)
+    for name in [name for name in sizes if name in args.parts]:
+        report_costs(name, sizes[name], args.rounds or 3, write)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from .top_k import TopKTargets
 
 
 MIB = 2**20
-CHUNK_BYTES = {"cpu": 64 * MIB, "accelerator": 512 * MIB}
+CHUNK_BYTES = {"cpu": 160 * MIB, "accelerator": 512 * MIB}
 # The arithmetic goes through a chunk in blocks of float32 logits, which on a CPU stay in its cache.
 BLOCK_BYTES = {"cpu": MIB, "accelerator": 64 * MIB}
 
@@ -132,7 +132,7 @@ def fused_distillation(
         loss_kwargs (`dict`, *optional*): The loss's own knobs.
         label_smoothing (`float`, *optional*, defaults to 0.0): As in [`label_smoothing_cross_entropy`].
         chunk_bytes (`int`, *optional*):
-            Size of a chunk's logits of one model, in bytes; twice that is in use at a time. Defaults to 64 MiB on a
+            Size of a chunk's logits of one model, in bytes; twice that is in use at a time. Defaults to 160 MiB on a
             CPU and 512 MiB elsewhere.
         compiled (`bool`, *optional*, defaults to `False`):
             Whether `torch.compile` makes one kernel of the arithmetic, which pays on a GPU.

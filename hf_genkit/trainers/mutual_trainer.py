@@ -189,6 +189,12 @@ class MutualDistillationTrainer(GenkitTrainer):
         smoothing = self.args.label_smoothing_factor if training else 0.0
         return label_smoothing_cross_entropy(rows, items.item_labels, smoothing)
 
+    def _clip_grad_norm(self, model):
+        norm = self.accelerator.clip_grad_norm_(model.parameters(), float("inf"))
+        for peer in self.peers:
+            torch.nn.utils.clip_grad_norm_(peer.parameters(), self.args.max_grad_norm)
+        return norm
+
     def check_before_training(self) -> None:
         super().check_before_training()
         each = ("kd_loss", "ce_loss", *self._metrics)

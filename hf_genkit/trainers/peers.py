@@ -8,7 +8,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .tasks import CLASSIFICATION, CTC, DISTILLED, task_of
-from .teacher import check_frames, match_labels
+from .teacher import frames_a_second, match_labels
 
 
 class PeersConfig(PreTrainedConfig):
@@ -80,7 +80,11 @@ def common_task(peers: Sequence[PreTrainedModel]) -> str:
                 f"Peer {number} has a vocabulary of {theirs} tokens and peer 0 one of {ours}, but all peers must share one."
             )
         if task == CTC:
-            check_frames(first, peer)
+            ours, theirs = frames_a_second(first), frames_a_second(peer)
+            if ours != theirs:
+                raise ValueError(
+                    f"Peer {number} makes {theirs} frames of a second of sound and peer 0 {ours}, but they must line up."
+                )
     return task
 
 

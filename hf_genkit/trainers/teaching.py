@@ -19,7 +19,7 @@ from .inputs import own_of_teacher
 from .items import Items, items_of
 from .metrics import check_best_metric
 from .tasks import CLASSIFICATION, CTC
-from .teacher import Teacher, check_frames, check_vocabularies, load_teacher
+from .teacher import Teacher, check_vocabularies, frames_a_second, load_teacher
 from .teacher_cache import KeyedCollator, TeacherCache
 
 
@@ -48,7 +48,11 @@ class TeachingMixin:
         if self.task not in CLASSIFICATION:
             check_vocabularies(self.processing_class, processor, self.args.loss_type)
         if self.task == CTC and isinstance(model, PreTrainedModel):
-            check_frames(self.student, model)
+            ours, theirs = frames_a_second(self.student), frames_a_second(model)
+            if ours != theirs:
+                raise ValueError(
+                    f"The teacher makes {theirs} frames of a second of sound and the student {ours}, but they must line up."
+                )
         return Teacher(
             model,
             self.student,
@@ -272,8 +276,9 @@ class TeachingMixin:
 
     def probe(self) -> dict:
         """Two samples of the training data, as a batch."""
-        loader = self._evaluation_dataloader() if self.train_dataset is None else self.get_train_dataloader()
-        return next(iter(DataLoader(loader.dataset, batch_size=2, collate_fn=loader.collate_fn)))
+        with preserved_rng():
+            loader = self._evaluation_dataloader() if self.train_dataset is None else self.get_train_dataloader()
+            return next(iter(DataLoader(loader.dataset, batch_size=2, collate_fn=loader.collate_fn)))
 
     def _check_replay(self) -> None:
         """Refuses data that change from one reading to the next, for which no cache can be right."""
