@@ -1,5 +1,6 @@
 """Every test session has its own Hub on 127.0.0.1; libraries read these variables when they are first imported."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -52,3 +53,10 @@ def has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_garbage_collections():
+    """Each training collects garbage at its end: not again and again among everything that was imported before."""
+    gc.collect()
+    gc.freeze()

@@ -88,7 +88,6 @@ class DistillationTrainer(AdapterMixin, OnPolicyMixin, FeatureTermsMixin, Teachi
     """
 
     _tag_names = ("hf_genkit", "distillation")
-    not_predicted = ("loss", "hidden_states", "encoder_hidden_states", "decoder_hidden_states", "projected")
     config_class = DistillationConfig
 
     def __init__(

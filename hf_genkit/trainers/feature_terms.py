@@ -86,6 +86,11 @@ class FeatureTermsMixin:
         """What transformers calls the hidden states that lie under the head."""
         return "decoder_hidden_states" if self.task in SEQ2SEQ else "hidden_states"
 
+    @property
+    def not_predicted(self) -> tuple[str, ...]:
+        """Hidden states that are there to be compared are no predictions."""
+        return ("loss",) if self.matcher is None else ("loss", "encoder_hidden_states", self.states_name, "projected")
+
     def feature_values(self, batch, outputs: ModelOutput, teacher_outputs: ModelOutput) -> dict[str, torch.Tensor]:
         """The value of each term of the hidden states for each sample, `[batch]`."""
         mask = None

@@ -351,6 +351,22 @@ def test_torch_compile_gives_the_same_in_one_graph(backend):
     assert error([found, *torch.autograd.grad(found, problem.inputs)], expected) < 1e-6
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compiling for a CPU takes too long for a test")
+def test_compiled_arithmetic_follows_when_a_knob_changes():
+    """A knob that changes becomes a variable of the compiled code, which `torch.lerp` got wrong."""
+    problem = Problem(torch.float32)
+    problem.hidden, problem.weight, problem.bias = (x.detach().cuda() for x in problem.inputs)
+    problem.head = Head(problem.weight, problem.bias)
+    teacher = problem.teacher.head.logits(problem.teacher.hidden).cuda()
+    options = {"teacher": teacher, "loss_type": "jsd", "temperature": 2.0}
+    problem.labels, problem.soft, problem.hard = (x.cuda() for x in (problem.labels, problem.soft, problem.hard))
+    for beta in (0.5, 0.3, 0.7, 0.5):
+        expected, found = (
+            problem.fused(**options, loss_kwargs={"beta": beta}, compiled=compiled).loss for compiled in (False, True)
+        )
+        torch.testing.assert_close(found, expected)
+
+
 def test_dist_works_item_by_item_and_is_refused_where_it_relates_items():
     problem = Problem()
     found = problem.fused(loss_type="dist", loss_kwargs={"gamma": 0}, chunk_bytes=5 * V * 8)

@@ -90,7 +90,7 @@ def test_two_processes_give_the_weights_of_one(run, tmp_path):
     assert (one["processes"], two["processes"]) == (1, 2)
     assert done.stdout.count("student, distilled minus student, alone:") == 1, "every process prints the table"
     for name, model in one["models"].items():
-        assert two["models"][name]["values"] == pytest.approx(model["accuracies"], abs=0.0041)
+        assert two["models"][name]["values"] == pytest.approx(model["values"], abs=0.0041)
     one, two = (load_file(folder / "model.safetensors") for folder in (run[0], out))
     assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-4
 
