@@ -84,6 +84,7 @@ def tables(results: list[dict]) -> dict[str, str]:
         **{f"few_step{where}": details[f"few_step-teacher{where}"]["markdown"] for where in ("", "_gpu")},
         "gan_losses": details["gan_losses-chosen_loss"]["markdown"]["classifier"],
         **{f"methods_{name}": details[f"methods-{name}_kl"]["markdown"] for name in ("digits", "fashion_mnist")},
+        "speech": details["speech-speed"]["markdown"],
         "transfer_cells": details["transfer-elpv"]["markdown"],
         "transfer_cost": details["transfer-memory"]["markdown"],
     }
