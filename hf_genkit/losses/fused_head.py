@@ -22,7 +22,8 @@ from .top_k import TopKTargets
 
 
 MIB = 2**20
-CHUNK_BYTES = {"cpu": 160 * MIB, "accelerator": 512 * MIB}
+# Logits of a chunk, if these are at least 512 items: with fewer, matrix products wait for the weight.
+CHUNK_BYTES, CHUNK_ITEMS = {"cpu": 32 * MIB, "accelerator": 512 * MIB}, 512
 # The arithmetic goes through a chunk in blocks of float32 logits, which on a CPU stay in its cache.
 BLOCK_BYTES = {"cpu": MIB, "accelerator": 64 * MIB}
 
@@ -132,8 +133,8 @@ def fused_distillation(
         loss_kwargs (`dict`, *optional*): The loss's own knobs.
         label_smoothing (`float`, *optional*, defaults to 0.0): As in [`label_smoothing_cross_entropy`].
         chunk_bytes (`int`, *optional*):
-            Size of a chunk's logits of one model, in bytes; twice that is in use at a time. Defaults to 160 MiB on a
-            CPU and 512 MiB elsewhere.
+            Size of a chunk's logits of one model, in bytes; twice that is in use at a time. Defaults to 32 MiB on a
+            CPU and 512 MiB elsewhere, or what 512 items take if that is more.
         compiled (`bool`, *optional*, defaults to `False`):
             Whether `torch.compile` makes one kernel of the arithmetic, which pays on a GPU.
 
@@ -300,8 +301,9 @@ class _Work:
     def _sizes(self, hidden: Tensor) -> tuple[int, int]:
         """How many items a chunk and a block have; the chunks are about equal."""
         device = "cpu" if hidden.device.type == "cpu" else "accelerator"
-        classes, limit = len(self.head.weight), self.chunk_bytes or CHUNK_BYTES[device]
-        chunks = math.ceil(len(hidden) * classes * _product_dtype(hidden).itemsize / limit)
+        classes = len(self.head.weight)
+        row = classes * _product_dtype(hidden).itemsize
+        chunks = math.ceil(len(hidden) * row / (self.chunk_bytes or max(CHUNK_BYTES[device], CHUNK_ITEMS * row)))
         rows = math.ceil(len(hidden) / max(1, chunks))
         return max(1, rows), max(1, rows if self.compiled else BLOCK_BYTES[device] // (4 * classes))
 
