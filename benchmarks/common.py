@@ -65,7 +65,8 @@ def write_result(
         unit (`str`, *optional*, defaults to `"x"`):
             "x" for a ratio, "accuracy" for a difference of accuracies, "nats" for a log-likelihood, "AUROC" for an
             area under the ROC curve, "WER" for a difference of word error rates, "FD" for one of Frechet distances, "min" for
-            minutes, "gray" for a mean absolute error of pixels from 0 to 255, "ppm" for millionths.
+            minutes, "ms" for milliseconds, "GB" for gigabytes, "gray" for a mean absolute error of pixels from 0 to 255,
+            "%" and "ppm" for shares.
 
     Returns:
         `dict`: What was written.

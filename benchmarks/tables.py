@@ -118,16 +118,20 @@ def _bar(result: dict) -> str:
 
 def _number(value: float, unit: str) -> str:
     texts = {
+        "x": f"{value:.3g}x",
+        "%": f"{value:.3g} %",
         "accuracy": f"{value:+.4f}",
         "AUROC": f"{value:.3f}",
         "FD": f"{value:+.2f}",
+        "GB": f"{value:.3g} GB",
         "gray": f"{value:.1f}",
         "min": f"{value:.1f} min",
+        "ms": f"{value:.1f} ms",
         "nats": f"{value:.2f} nats",
         "ppm": f"{value:.2g} ppm" if abs(value) < 10 else f"{value:.0f} ppm",
         "WER": f"{value:+.4f}",
     }
-    return texts.get(unit, f"{value:.3g}x")
+    return texts[unit]
 
 
 def main() -> None:
