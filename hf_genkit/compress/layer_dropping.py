@@ -4,7 +4,7 @@ import copy
 from collections.abc import Sequence
 
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 
 def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
@@ -48,12 +48,15 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
     if not layers or layers != sorted(set(layers)) or not set(layers) <= set(range(depth)):
         raise ValueError(f"layers must be one or more increasing indices from 0 to {depth - 1}, got {layers}.")
 
-    return rebuild(
+    student = rebuild(
         teacher,
         _config_of_layers(teacher.config, name, layers),
         _renumber(teacher.state_dict(), stack, layers),
         refusal=f"cannot be reduced to the layers {layers}: its layers are not interchangeable",
     )
+    if student.can_generate() and "alignment_heads" in student.generation_config.to_dict():
+        _renumber_alignment_heads(student.generation_config, layers)
+    return student
 
 
 def rebuild(model: PreTrainedModel, config: PreTrainedConfig, weights: dict, refusal: str) -> PreTrainedModel:
@@ -126,6 +129,14 @@ def _config_of_layers(config: PreTrainedConfig, depth_name: str, layers: list[in
 
 def _has_length(value: object, length: int) -> bool:
     return isinstance(value, list | tuple) and len(value) == length
+
+
+def _renumber_alignment_heads(config: GenerationConfig, layers: list[int]) -> None:
+    """Whisper's heads that tell when a word was said, as (layer, head): those of the chosen layers, if there are any."""
+    heads = [[layers.index(layer), head] for layer, head in config.alignment_heads if layer in layers]
+    del config.alignment_heads
+    if heads:
+        config.alignment_heads = heads
 
 
 def _renumber(weights: dict, stack: str, layers: list[int]) -> dict:

@@ -16,9 +16,9 @@ def frechet_distance(mean_a: torch.Tensor, cov_a: torch.Tensor, mean_b: torch.Te
 
     $$\lVert m_a - m_b \rVert^2 + \operatorname{tr} (C_a + C_b) - 2 \operatorname{tr} (C_a C_b)^{1/2}$$
 
-    The last trace is the sum of singular values of $C_a^{1/2} C_b^{1/2}$, whose factors come from eigendecompositions
-    without the directions of no variance. So nothing is inverted, and covariances of fewer samples than dimensions are
-    as exact as others.
+    The last trace is the sum of singular values of $R_a^T R_b$, where $R R^T = C$. The factors come from Cholesky's
+    decomposition or, where it finds directions of no variance, from an eigendecomposition without these. So nothing is
+    inverted, and covariances of fewer samples than dimensions are as exact as others.
 
     Args:
         mean_a (`torch.Tensor` of shape `[D]`): Mean of the first.
@@ -46,6 +46,10 @@ def frechet_distance(mean_a: torch.Tensor, cov_a: torch.Tensor, mean_b: torch.Te
 
 def _root(covariance: torch.Tensor) -> torch.Tensor:
     """A matrix `R` of shape `[D, rank]` with `R @ R.T` equal to the covariance."""
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    noise = covariance.diagonal().max() * len(covariance) * torch.finfo(covariance.dtype).eps
+    if not failed and factor.diagonal().min().square() > noise:
+        return factor
     values, vectors = torch.linalg.eigh(covariance)
     kept = values > values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
     return vectors[:, kept] * values[kept].sqrt()
@@ -92,15 +96,15 @@ class FeatureStatistics:
         return self.scatter / (self.count - 1)
 
     def update(self, features: torch.Tensor) -> None:
-        """Adds a batch of features of shape `[N, D]`."""
-        features = torch.as_tensor(features).double()
+        """Adds a batch of features of shape `[N, D]`, on any device."""
+        features = torch.as_tensor(features).double().cpu()
         if features.ndim != 2:
             raise ValueError(f"Features must be of shape [N, D], got {list(features.shape)}.")
         if len(features) == 0:
             return
         mean = features.mean(0)
-        deviations = features - mean
-        self.merge(FeatureStatistics(len(features), mean, deviations.T @ deviations))
+        deviations = (features - mean).numpy()  # whose product with itself is computed by half, unlike torch's
+        self.merge(FeatureStatistics(len(features), mean, torch.from_numpy(deviations.T @ deviations)))
 
     def merge(self, other: "FeatureStatistics") -> None:
         """Adds the samples of other statistics over the same features."""

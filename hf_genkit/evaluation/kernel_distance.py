@@ -4,7 +4,10 @@ from collections.abc import Callable
 
 import torch
 
-from .manifold import rows_in_block
+from .manifold import in_one_precision, rows_in_block
+
+
+STEPS = 8  # in which a symmetric matrix is gone through: more of them compute less of it twice
 
 
 def kernel_distance(
@@ -48,13 +51,13 @@ def kernel_distance(
     Returns:
         `tuple[float, float]`: The mean over the subsets and their standard deviation, which is not the error of the
         mean, as subsets overlap; or the distance between all samples and its standard error (of first order,
-        which is a little too large where the two sets are alike). Kernels are computed in float64, some rows at a
-        time.
+        which is a little too large where the two sets are alike). Kernels are computed in the features' dtype, at
+        least in float32, some rows at a time, and added up in float64.
 
     Raises:
         `ValueError`: if shapes don't fit, or there would be no subset or fewer than 2 samples in it.
     """
-    generated, real = torch.as_tensor(generated).double(), torch.as_tensor(real).double()
+    generated, real = in_one_precision(generated, real)
     if generated.ndim != 2 or real.ndim != 2 or generated.shape[1] != real.shape[1]:
         raise ValueError(
             f"A kernel distance needs features [N, D] and [M, D], got {list(generated.shape)} and {list(real.shape)}."
@@ -85,19 +88,32 @@ def kernel_distance(
 
 def _discrepancy(x: torch.Tensor, y: torch.Tensor, kernel: Callable) -> tuple[float, float]:
     """Unbiased squared discrepancy of all samples, and its standard error from the mean kernels of each sample."""
-    x_to_x, y_to_y = ((_sums(z, z, kernel)[0] - kernel(z.square().sum(1))) / (len(z) - 1) for z in (x, y))
-    x_to_y, y_to_x = _sums(x, y, kernel)
+    x_to_x, y_to_y = (
+        (_sums_within(z, kernel) - kernel(z.square().sum(1)).cpu().double()) / (len(z) - 1) for z in (x, y)
+    )
+    x_to_y, y_to_x = _sums_between(x, y, kernel)
     x_to_y, y_to_x = x_to_y / len(y), y_to_x / len(x)
     distance = x_to_x.mean() + y_to_y.mean() - 2 * x_to_y.mean()
     variance = 4 * ((x_to_x - x_to_y).var() / len(x) + (y_to_y - y_to_x).var() / len(y))
     return distance.item(), variance.sqrt().item()
 
 
-def _sums(x: torch.Tensor, y: torch.Tensor, kernel: Callable) -> tuple[torch.Tensor, torch.Tensor]:
+def _sums_within(x: torch.Tensor, kernel: Callable) -> torch.Tensor:
+    """Sums of the rows of a symmetric kernel matrix, of which only what lies right of a block of the diagonal is computed."""
+    rows = min(rows_in_block(x), -(-len(x) // STEPS))
+    sums = torch.zeros(len(x), dtype=torch.float64)
+    for start in range(0, len(x), rows):
+        values = kernel(x[start : start + rows] @ x[start:].T)
+        sums[start : start + rows] += values.sum(1).cpu()
+        sums[start + rows :] += values[:, rows:].sum(0).cpu()
+    return sums
+
+
+def _sums_between(x: torch.Tensor, y: torch.Tensor, kernel: Callable) -> tuple[torch.Tensor, torch.Tensor]:
     """Sums of the kernel matrix along its rows and along its columns."""
-    of_rows, of_columns = [], torch.zeros(len(y), dtype=x.dtype, device=x.device)
+    of_rows, of_columns = [], torch.zeros(len(y), dtype=torch.float64)
     for block in x.split(rows_in_block(y)):
         values = kernel(block @ y.T)
-        of_rows.append(values.sum(1))
-        of_columns += values.sum(0)
+        of_rows.append(values.sum(1).cpu().double())
+        of_columns += values.sum(0).cpu()
     return torch.cat(of_rows), of_columns

@@ -210,13 +210,14 @@ class PictureJudge:
         return rows
 
     def _compare(self, features: torch.Tensor) -> dict[str, float]:
-        device = self.extractor.device if self.extractor.device.type == "cuda" else "cpu"  # others lack float64
-        features, slug = features.to(device).double(), self.extractor.slug
-        scores = {}
+        slug, scores = self.extractor.slug, {}
         if "fd" in self.metrics:
-            generated = FeatureStatistics.from_features(features.cpu())
+            generated = FeatureStatistics.from_features(features)
             scores[f"fd_{slug}"] = generated.frechet_distance(self.reference_statistics)
-        real = self.reference_features.to(device)
+        # In float32, as models give them.
+        features, real = (
+            values.to(self.extractor.device, torch.float32) for values in (features, self.reference_features)
+        )
         if "kid" in self.metrics:
             scores[f"kid_{slug}"], scores[f"kid_error_{slug}"] = kernel_distance(features, real, subset_size=None)
         if "prdc" in self.metrics:

@@ -12,7 +12,7 @@ from ..arguments import check_choice
 from .base import RUN_FILE
 from .checkpointing import last_whole_checkpoint
 from .distillation_trainer import DistillationTrainer
-from .teaching import RefreshCache
+from .teaching import RefreshCaches
 
 
 RECORD_FILE = "generation.json"
@@ -104,7 +104,7 @@ class BornAgainMixin:
             model_init=self.model_init,
             **self.given,
         )
-        refreshing = [each for each in trainer.callback_handler.callbacks if isinstance(each, RefreshCache)]
+        refreshing = [each for each in trainer.callback_handler.callbacks if isinstance(each, RefreshCaches)]
         trainer.callback_handler.callbacks = [*self.callback_handler.callbacks, *refreshing]
         output = trainer.train(last_whole_checkpoint(folder) if resuming else None)
         metrics = trainer.evaluate() if self.eval_dataset is not None else {}

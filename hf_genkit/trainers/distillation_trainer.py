@@ -26,7 +26,7 @@ from .on_policy import OnPolicyMixin
 from .tasks import CLASSIFICATION, CTC, DISTILLED, LANGUAGE, SEQ2SEQ, TEXT_TO_TEXT, decoder_inputs, task_of
 from .teacher import Teacher
 from .teacher_cache import KeyedCollator
-from .teaching import RefreshCache, TeachingMixin
+from .teaching import RefreshCaches, TeachingMixin
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,7 @@ class DistillationTrainer(AdapterMixin, OnPolicyMixin, FeatureTermsMixin, Teachi
         if self.uses_cache:
             names = [teacher.argument_names for teacher in self.teachers]
             self.data_collator = KeyedCollator(self.data_collator, names, self.task)
-            for teacher in self.teachers:
-                self.add_callback(RefreshCache(teacher.cache))
+            self.add_callback(RefreshCaches([teacher.cache for teacher in self.teachers]))
         if self.args.matches_features:
             self.match_features()
         self.fuses = self._can_fuse()

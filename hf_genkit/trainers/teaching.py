@@ -305,14 +305,15 @@ class TeachingMixin:
             )
 
 
-class RefreshCache(TrainerCallback):
-    """Lets each process see what the others added to the cache in the epoch before."""
+class RefreshCaches(TrainerCallback):
+    """Lets each process see what the others added to the caches in the epoch before."""
 
-    def __init__(self, cache: TeacherCache):
-        self.cache = cache
+    def __init__(self, caches: list[TeacherCache]):
+        self.caches = caches
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        self.cache.refresh()
+        for cache in self.caches:
+            cache.refresh()
 
 
 def _augments(dataset) -> bool:

@@ -208,3 +208,12 @@ def test_bad_layers_are_named(layers):
 def test_teachers_without_interchangeable_layers_are_refused(class_name, values, message):
     with pytest.raises(ValueError, match=f"{class_name} .*{message}"):
         student_from_teacher(make_model(class_name, values), [1, 3])
+
+
+@pytest.mark.parametrize(("layers", "heads"), [([1, 3], [[0, 1], [1, 0]]), ([0, 2], None)])
+def test_the_heads_that_time_words_are_those_of_the_chosen_layers(layers, heads):
+    teacher = transformers.WhisperForConditionalGeneration(transformers.WhisperConfig(**SEQ2SEQ | WHISPER | IDS))
+    teacher.generation_config.alignment_heads = [[1, 1], [3, 0]]
+    student = student_from_teacher(teacher, layers)
+    assert student.generation_config.to_dict().get("alignment_heads") == heads
+    assert teacher.generation_config.alignment_heads == [[1, 1], [3, 0]]

@@ -69,3 +69,11 @@ def test_bad_input_is_named():
         kernel_distance(torch.ones(1, 3), torch.ones(5, 3))
     with pytest.raises(ValueError, match="got 0 of 5"):
         kernel_distance(torch.ones(5, 3), torch.ones(5, 3), subsets=0)
+
+
+def test_float32_features_stay_so_and_lose_no_digit_that_counts():
+    x, y = normal(400, 32, seed=0, mean=3.0), normal(500, 32, seed=1, mean=3.02)
+    exact, error = kernel_distance(x, y, subset_size=None)
+    single, _ = kernel_distance(x.float(), y.float(), subset_size=None)
+    assert single != exact
+    assert abs(single - exact) < 1e-3 * error

@@ -68,3 +68,8 @@ def test_bad_input_is_named():
         manifold_metrics(torch.ones(5, 3), torch.ones(9, 3))
     with pytest.raises(ValueError, match="got 0 for 9"):
         manifold_metrics(torch.ones(9, 3), torch.ones(9, 3), neighbours=0)
+
+
+def test_float32_features_give_the_same_neighbours():
+    generated, real = normal(300, 16, seed=0, scale=0.9), normal(300, 16, seed=1)
+    assert manifold_metrics(generated.float(), real.float()) == pytest.approx(manifold_metrics(generated, real), abs=0.005)
