@@ -29,7 +29,7 @@ def plot_curves(
         path (`str` or `Path`):
             The picture to write, such as curves.png.
         metric (`str`, *optional*, defaults to `"eval_accuracy"`):
-            Key of the log that the right panel shows.
+            Key of the log that the right panel shows; without such entries there is no right panel.
         x (`str`, *optional*, defaults to `"epoch"`):
             Key of the log on the horizontal axis, `"epoch"` or `"step"`.
         references (`dict[str, float]`, *optional*):
@@ -46,9 +46,11 @@ def plot_curves(
 
     colors = {label: COLORS[index % len(COLORS)] for index, label in enumerate(histories)}
     with matplotlib.style.context("default"):
-        figure = Figure(figsize=(10, 4), dpi=150, layout="constrained")
-        loss_axes, metric_axes = figure.subplots(1, 2)
-        for axes, key in ((loss_axes, "loss"), (metric_axes, metric)):
+        evaluated = any(metric in entry for runs in histories.values() for run in runs for entry in run)
+        keys = ["loss", metric] if evaluated else ["loss"]
+        figure = Figure(figsize=(5 * len(keys), 4), dpi=150, layout="constrained")
+        panels = dict(zip(keys, figure.subplots(1, len(keys), squeeze=False)[0], strict=True))
+        for key, axes in panels.items():
             for label, runs in histories.items():
                 _draw(axes, label, [_points(run, x, key) for run in runs], colors[label])
             if not axes.lines:
@@ -56,12 +58,14 @@ def plot_curves(
             axes.set_xlabel(x)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
-        loss_axes.set_title("Training loss (each method's own)")
-        metric_axes.set_title(metric.removeprefix("eval_").replace("_", " ").capitalize() + " on the evaluation set")
-        for index, (label, value) in enumerate((references or {}).items()):
-            style = (0, (4, 2 + 2 * index))
-            metric_axes.axhline(value, color="0.4", linestyle=style, label=f"{label} ({value:.4g})")
-        for axes in (loss_axes, metric_axes):
+        panels["loss"].set_title("Training loss (each method's own)")
+        if evaluated:
+            name = metric.removeprefix("eval_").replace("_", " ").capitalize()
+            panels[metric].set_title(f"{name} on the evaluation set")
+            for index, (label, value) in enumerate((references or {}).items()):
+                style = (0, (4, 2 + 2 * index))
+                panels[metric].axhline(value, color="0.4", linestyle=style, label=f"{label} ({value:.4g})")
+        for axes in panels.values():
             if axes.lines:
                 axes.legend(frameon=True, framealpha=0.9)
         figure.savefig(path)

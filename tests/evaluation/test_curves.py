@@ -88,3 +88,8 @@ def test_pyplot_and_its_global_state_are_left_alone(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_runs_without_an_evaluation_have_no_empty_panel(panels):
+    trained = [entry for entry in history() if "eval_accuracy" not in entry]
+    assert len(panels({"student": [trained]}, references={"teacher": 0.9})) == 1
