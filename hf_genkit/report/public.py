@@ -1,0 +1,30 @@
+"""What may leave this machine: texts without access tokens and without local paths."""
+
+import re
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+
+TOKEN = re.compile(r"(?:--?[\w-]+[= ]|\w+=)?[\"']?\bhf_(?:oauth_)?[A-Za-z0-9]{20,}[\w.-]*[\"']? ?")
+LOCAL_PATH = re.compile(
+    r"""(?<![^\s"'`=(\[{,:|>])(?:(?:file://|~\w*|\.{1,2}|[A-Za-z]:)?/|(?:\.{1,2}|[A-Za-z]:)\\)[\w.][^\s"'`,;|)\]}]*"""
+)
+
+
+def public_text(text: str) -> str:
+    """`text` without access tokens (and the option that held one), its local paths cut down to the last component."""
+    return LOCAL_PATH.sub(lambda path: re.split(r"[\\/]", path.group().rstrip("\\/"))[-1], TOKEN.sub("", text))
+
+
+def public(value: Any) -> Any:
+    """A report, or a part of one, with [`public_text`] in every text but the pictures' paths."""
+    if isinstance(value, str):
+        return public_text(value)
+    if isinstance(value, list | tuple):
+        return type(value)(public(item) for item in value)
+    if isinstance(value, dict):
+        return {public(key): public(item) for key, item in value.items()}
+    if is_dataclass(value):
+        names = [field.name for field in fields(value) if field.name != "path"]
+        return replace(value, **{name: public(getattr(value, name)) for name in names})
+    return value
