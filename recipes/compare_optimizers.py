@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["hf-genkit[bnb]"]
+# ///
 """
 Trains the same model with several optimizers, draws their curves and prints what each reached and what it keeps in memory.
 

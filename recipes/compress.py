@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["hf-genkit[bnb,onnx,prune,quantize]"]
+# ///
 """
 Makes a trained model smaller by a chain of links, and shows what each costs and gains: prune, mask, distil, quantize, export.
 

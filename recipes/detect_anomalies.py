@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["hf-genkit"]
+# ///
 """
 Trains a variational autoencoder on normal images, and scores how far other images are from them.
 

@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["hf-genkit[audio,bnb,peft]"]
+# ///
 """
 Distils a model: trains a teacher if asked to, a student alone and the same student distilled, and compares them.
 

@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["hf-genkit"]
+# ///
 """
 Distils a diffusion model into a student that draws in 1 to 8 steps: progressively, or by consistency.
 
@@ -87,6 +91,7 @@ def main(argv: list[str]) -> None:
         seconds=time.time() - start,
         limits=LIMITS,
         pictures={"few_steps": picture},
+        captions=few_args,
     )
     if args.push_to_hub:
         trainer.push_to_hub()

@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["hf-genkit[audio,bnb,peft]"]
+# ///
 """
 Fine-tunes a model, whole, in part or through an adapter, or trains it from scratch: classes, language, speech.
 

@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["hf-genkit[peft]"]
+# ///
 """
 Merges an adapter, or several of one base, into a plain model that needs no peft.
 

@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["hf-genkit[peft]"]
+# ///
 """
 Draws pictures with a diffusion pipeline, a VAE or a GAN; mends, changes or enlarges an image with a pipeline.
 

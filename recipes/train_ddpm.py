@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["hf-genkit[peft]"]
+# ///
 """
 Trains a diffusion model on images: plain, by class, from captions, of latents, for enlarging, or a LoRA adapter.
 
@@ -77,6 +81,7 @@ def main(argv: list[str]) -> None:
         metrics=metrics,
         command=command,
         seconds=time.time() - start,
+        captions=model_args,
         limits=LIMITS + [ENLARGED] * (args.super_resolution_factor > 1),
     )
     if args.push_to_hub:

@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["hf-genkit"]
+# ///
 """
 Trains a generative adversarial network on images, judges its samples and its stability, and writes its card.
 

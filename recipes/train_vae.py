@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["hf-genkit"]
+# ///
 """
 Trains a variational autoencoder (or a VQ-VAE) on images, judges its samples and writes its card with pictures.
 

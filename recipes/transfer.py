@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["hf-genkit"]
+# ///
 """
 Transfer learning with few labels: one pre-trained model, of which several parts are frozen in turn, against the same
 architecture from scratch.

@@ -1,6 +1,7 @@
 """Who may import whom, and how long files may be: the rules that keep the house in order."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -12,11 +13,13 @@ PACKAGE = "hf_genkit"
 
 # Each part may import the parts of earlier rows and itself, and no neighbour in its own row.
 LAYERS = [
-    ["losses", "arguments", "data", "models", "pipelines", "hub"],
+    ["losses", "arguments", "data", "models", "pipelines", "hub", "report"],
     ["evaluation"],
     ["trainers"],
     ["tuning", "compress"],
+    ["compare", "demo"],
     ["verify", "cli"],
+    ["__main__"],
     ["recipes"],
 ]
 LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}
@@ -26,6 +29,8 @@ SELF_CONTAINED = ("models", "pipelines")
 THEIR_LIBRARIES = {"torch", "transformers", "diffusers", *sys.stdlib_module_names}
 
 MOST_LINES, MOST_LINES_OF_RECIPE = 400, 99
+# What a recipe needs, as uv reads it: these lines don't count.
+SCRIPT_HEADER = re.compile(r"\A# /// script\n(#.*\n)*?# ///\n")
 
 
 def imports(path: str, source: str) -> list[tuple[int, str, int]]:
@@ -105,8 +110,11 @@ def test_imports_point_leftwards(path):
 
 @pytest.mark.parametrize("path", files(PACKAGE, "recipes", "tests", "benchmarks"))
 def test_files_are_short(path):
-    most = MOST_LINES_OF_RECIPE if path.startswith("recipes/") else MOST_LINES
-    assert len(read(path).splitlines()) <= most
+    source = read(path)
+    if path.startswith("recipes/"):
+        assert len(SCRIPT_HEADER.sub("", source).splitlines()) <= MOST_LINES_OF_RECIPE
+    else:
+        assert len(source.splitlines()) <= MOST_LINES
 
 
 # ---- The rules themselves: each of these must be seen, and no more ----

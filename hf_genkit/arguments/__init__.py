@@ -1,7 +1,9 @@
 """What recipes are told: the parser of command lines and YAML files, argument dataclasses, and checks of values."""
 
 from .checks import check_choice, check_range, nearest, parse_json, parse_terms
+from .comparison_arguments import ComparisonArguments, ComparisonOutputArguments
 from .compression_arguments import CompressionArguments, Link
+from .demo_arguments import DemoArguments
 from .distillation_arguments import (
     METHODS,
     PeerArguments,
@@ -34,8 +36,11 @@ __all__ = [
     "METHODS",
     "AdaptationArguments",
     "AnomalyArguments",
+    "ComparisonArguments",
+    "ComparisonOutputArguments",
     "CompressionArguments",
     "DataArguments",
+    "DemoArguments",
     "DiffusionModelArguments",
     "FineTuningDataArguments",
     "FineTuningModelArguments",

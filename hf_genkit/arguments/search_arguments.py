@@ -34,7 +34,9 @@ class SearchArguments:
     )
     base_config: str | None = field(
         default=None,
-        metadata={"help": "YAML file of the recipe with what all trials share; default: the recipe's own."},
+        metadata={
+            "help": "YAML file of the recipe, or the name of one of its configs, with what all trials share; default: the recipe's own."
+        },
     )
     options: dict | str | None = field(
         default=None,

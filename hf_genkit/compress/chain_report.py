@@ -213,7 +213,7 @@ def finish_compression(
         task=task,
         auto_class=AUTO_CLASSES[task].__name__,
         dataset=dataset,
-        results=[Result(name.lower(), quality.mean, name=name)],
+        results=[Result(name.lower(), quality.mean, name=name, args={})],
         repo_id=hub_model_id,
         license=license,
         base_model=hub_id(base),

@@ -31,7 +31,7 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
 
     Raises:
         `ValueError`: if the layers are not distinct, increasing and within range, or the teacher has no single stack
-        of interchangeable layers.
+            of interchangeable layers.
 
     Example:
 

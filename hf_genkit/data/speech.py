@@ -98,14 +98,13 @@ class SpeechData(WholeSplits):
         of the processor. Transcripts are written as Whisper writes them, with one space before each word, the first too.
         Labels are their ids without `<|startoftranscript|>`, which the model itself puts in front of what its decoder
         reads; they end with the end token, which counts, and are padded with -100. For a multilingual Whisper call
-        `processor.tokenizer.set_prefix_tokens(language=..., task=...)` before.
+        `processor.tokenizer.set_prefix_tokens(language=..., task=...)` before. Clips and transcripts that are too long are
+        left out; a warning says how many.
 
         Args:
             split (`datasets.Dataset`): One of the splits or part of one.
             processor (`WhisperProcessor`): The model's; its feature extractor says how long a clip may be.
             max_label_length (`int`, *optional*, defaults to 448): The most tokens of a transcript.
-
-            Clips and transcripts that are longer are left out; a warning says how many.
 
         Raises:
             `ValueError`: A clip can't be read or a transcript is missing (the row is named), or all are too long.

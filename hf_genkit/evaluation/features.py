@@ -114,6 +114,7 @@ class FeatureExtractor:
         self.model = model if device is None else model.to(device)
         self.processor = _processor(processor, model.config.num_channels, size)
         self.batch_size = batch_size
+        self.size = size
         label = name or _label(model)
         self.name = label if size is None else f"{label} at {size} px"
         self.slug = slugify(label if size is None else f"{label} {size}")

@@ -3,20 +3,20 @@
 from .card_rules import LICENSES, check_model_card
 from .cards import (
     CardFacts,
-    DatasetFacts,
-    Result,
     TeacherFacts,
     hub_id,
     is_generated,
     render_model_card,
     write_model_card,
 )
+from .claims import Claim, DatasetFacts, Result, read_claims
 from .push import check_push_access, push_folder, shareable_files
 
 
 __all__ = [
     "LICENSES",
     "CardFacts",
+    "Claim",
     "DatasetFacts",
     "Result",
     "TeacherFacts",
@@ -25,6 +25,7 @@ __all__ = [
     "hub_id",
     "is_generated",
     "push_folder",
+    "read_claims",
     "render_model_card",
     "shareable_files",
     "write_model_card",

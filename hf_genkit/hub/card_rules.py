@@ -6,6 +6,7 @@ from numbers import Real
 from pathlib import Path
 
 import yaml
+from huggingface_hub import EvalResult
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -15,6 +16,8 @@ NOT_EVALUATED = "This model has not been evaluated."
 
 VOCABULARY = yaml.safe_load((Path(__file__).parent / "templates" / "vocabulary.yaml").read_text(encoding="utf-8"))
 LICENSES: list[str] = VOCABULARY["licenses"]
+PLAIN = (str, bool, int, float)
+"""What an argument of a figure may be."""
 
 TOKEN = re.compile(r"\bhf_(?:oauth_)?[A-Za-z0-9]{20,}[\w.-]*")
 LOCAL_PATH = re.compile(
@@ -48,7 +51,7 @@ def check_model_card(text: str) -> None:
     Raises:
         `ValueError`: with one sentence that names the first defect.
     """
-    metadata = _parse_metadata(text)
+    metadata = parse_metadata(text)
     for key in ("library_name", "pipeline_tag", "tags"):
         if not metadata.get(key):
             raise ValueError(f"The model card's metadata lacks `{key}`.")
@@ -65,7 +68,7 @@ def check_model_card(text: str) -> None:
         for repo_id in ids if isinstance(ids, list) else [ids]:
             _check_repo_id(key, repo_id)
     if "model-index" in metadata:
-        _check_model_index(metadata["model-index"])
+        read_model_index(metadata["model-index"])
     elif NOT_EVALUATED not in text:
         raise ValueError(f"The model card's metadata lacks `model-index`, and it doesn't say: {NOT_EVALUATED}")
     if token := find_token(text):
@@ -76,7 +79,8 @@ def check_model_card(text: str) -> None:
         raise ValueError(f"The model card contains the placeholder {placeholder.group()!r}.")
 
 
-def _parse_metadata(text: str) -> dict:
+def parse_metadata(text: str) -> dict:
+    """A card's metadata block. Raises `ValueError` with one sentence if there is none, or it is no valid YAML."""
     block = REGEX_YAML_BLOCK.search(text)
     if block is None:
         raise ValueError("The model card has no metadata: it must begin with a YAML block between two `---` lines.")
@@ -96,7 +100,14 @@ def _check_repo_id(key: str, repo_id: str) -> None:
         raise ValueError(f"The model card's {key} {repo_id!r} is not a repository id of the Hub.") from error
 
 
-def _check_model_index(model_index: list) -> None:
+def read_model_index(model_index: list) -> list[EvalResult]:
+    """
+    The results of a card's `model-index`.
+
+    Raises:
+        `ValueError`: with one sentence, if there is none, one lacks a name or a type, its value is no finite number, or
+            it has an argument that is neither a number nor a word nor a list of these.
+    """
     try:
         _, results = model_index_to_eval_results(model_index)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -112,3 +123,13 @@ def _check_model_index(model_index: list) -> None:
         value = result.metric_value
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
             raise ValueError(f"The model card's {result.metric_type} must be a finite number, got {value!r}.")
+        for args in (result.dataset_args or {}, result.metric_args or {}):
+            if not isinstance(args, dict) or not all(isinstance(name, str) for name in args):
+                raise ValueError(f"The model card's {result.metric_type} has args that are no names with values.")
+            for name, value in args.items():
+                if not all(isinstance(each, PLAIN) for each in (value if isinstance(value, list) else [value])):
+                    raise ValueError(
+                        f"The model card's argument {name!r} of {result.metric_type} must be a number, a word or a list"
+                        f" of these, got {value!r}."
+                    )
+    return results

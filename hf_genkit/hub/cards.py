@@ -10,65 +10,23 @@ import hashlib
 import json
 import logging
 import re
-from dataclasses import dataclass, field
+import shlex
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .card_rules import LOCAL_PATH, NOT_EVALUATED, TOKEN, check_model_card
+from .claims import EMBEDDED, Claim, DatasetFacts, Result
 
 
 logger = logging.getLogger(__name__)
 
 TEMPLATES = Path(__file__).parent / "templates"
 CARD_NAME = "README.md"
-
-
-@dataclass
-class Result:
-    """
-    One measured number.
-
-    Args:
-        metric (`str`): The metric's id on the Hub, such as `"accuracy"`.
-        value (`float`): Its value for the published weights.
-        name (`str`, *optional*): What people call it, defaults to the id.
-        mean (`float`, *optional*): The mean over `seeds`.
-        interval (`tuple[float, float]`, *optional*): The 95 % interval of the mean over `seeds`.
-        seeds (`list[int]`, *optional*): The seeds of the runs behind it.
-        floor (`float`, *optional*): What real data score against real data, for metrics of generated pictures.
-    """
-
-    metric: str
-    value: float
-    name: str | None = None
-    mean: float | None = None
-    interval: tuple[float, float] | None = None
-    seeds: list[int] = field(default_factory=list)
-    floor: float | None = None
-
-
-@dataclass
-class DatasetFacts:
-    """
-    The data set that the results were measured on.
-
-    Args:
-        name (`str`): Its name for people, such as `"Fashion-MNIST"`.
-        id (`str`, *optional*): Its id on the Hub; `None` for local or embedded data.
-        config, split, revision (`str`, *optional*): As in `datasets.load_dataset`.
-        samples (`int`, *optional*): How many samples the results were measured on.
-    """
-
-    name: str
-    id: str | None = None
-    config: str | None = None
-    split: str | None = None
-    revision: str | None = None
-    samples: int | None = None
 
 
 @dataclass
@@ -210,6 +168,7 @@ def render_model_card(facts: CardFacts) -> str:
     body = environment.get_template("model_card.jinja").render(
         facts=facts,
         usage=usage,
+        check=_check_command(facts),
         result_rows=[_result_row(result) for result in facts.results],
         teacher_rows=[_result_row(result) for result in facts.teacher.results] if facts.teacher else [],
         has_seeds=any(result.mean is not None for result in facts.results),
@@ -221,6 +180,19 @@ def render_model_card(facts: CardFacts) -> str:
     text = f"---\n{_metadata(facts)}\n---\n\n{_public(body)}"
     text = re.sub(r"\n{3,}", "\n\n", text).rstrip()
     return f"{text}\n\n{_marker(text)}\n"
+
+
+def _check_command(facts: CardFacts) -> str | None:
+    """What measures the card's figures again, if it says how."""
+    if not any(claim.can_be_checked for claim in _claims(facts)):
+        return None
+    dataset = facts.dataset
+    command = ["python -m hf_genkit.verify", facts.repo_id or "."]
+    if facts.repo_id is not None and facts.revision is not None:
+        command += ["--revision", facts.revision]
+    if dataset.id is None and EMBEDDED not in dataset.args:
+        command += ["--dataset_name", shlex.quote(_public(dataset.name))]
+    return " ".join(command)
 
 
 def is_generated(text: str) -> bool:
@@ -255,24 +227,14 @@ def write_model_card(folder: str | Path, facts: CardFacts) -> Path | None:
     return path
 
 
+def _claims(facts: CardFacts) -> list[Claim]:
+    dataset = replace(facts.dataset, name=_public(facts.dataset.name))
+    return [Claim(facts.task, dataset, result) for result in facts.results]
+
+
 def _metadata(facts: CardFacts) -> str:
     dataset = facts.dataset
-    name = _public(dataset.name)
-    results = [
-        EvalResult(
-            task_type=facts.task,
-            task_name=facts.task.replace("-", " ").title(),
-            dataset_type=dataset.id or re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "custom",
-            dataset_name=name,
-            dataset_config=dataset.config,
-            dataset_split=dataset.split,
-            dataset_revision=dataset.revision,
-            metric_type=result.metric,
-            metric_name=result.name or result.metric,
-            metric_value=float(result.value),
-        )
-        for result in facts.results
-    ]
+    results = [claim.to_eval_result() for claim in _claims(facts)]
     return ModelCardData(
         library_name=facts.library_name,
         pipeline_tag=facts.task,

@@ -47,6 +47,8 @@ RUN_STATE = (
 PIPELINE_INDEX = "model_index.json"
 ONNX_FOLDER = "onnx"
 """Where the Hub looks for the exported form of a model."""
+JUDGE_FOLDER = "judge"
+"""Where the classifier is whose features judged a model's pictures."""
 
 
 def check_push_access(repo_id: str, token: str | None = None) -> str:
@@ -93,14 +95,14 @@ def shareable_files(folder: str | Path) -> list[str]:
     """
     The names of the files in an output folder that may be uploaded: weights in safetensors, configuration, tokenizer
     and processor files, the model's own `.py` files, card, pictures, results and YAML, and the same of the sub-folders
-    that a pipeline of diffusers names as its components, and of `onnx`. Other sub-folders (checkpoints, caches, logs),
+    that a pipeline of diffusers names as its components, of `onnx` and of `judge`. Other sub-folders (checkpoints, caches, logs),
     the state of the run, hidden files and everything that unpickles stay.
     """
     folder = Path(folder)
     names = [path.name for path in folder.iterdir() if path.is_file() and _is_shareable(path.name)]
     index = folder / PIPELINE_INDEX
     components = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
-    for component in [*components, ONNX_FOLDER]:
+    for component in [*components, ONNX_FOLDER, JUDGE_FOLDER]:
         files = (folder / component).iterdir() if (folder / component).is_dir() else []
         names += [f"{component}/{path.name}" for path in files if _has_shareable_format(path.name)]
     return sorted(names)

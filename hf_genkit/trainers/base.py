@@ -22,13 +22,14 @@ from . import checkpointing
 from .hub_mixin import HubMixin
 from .noise import SampleNoise
 from .progress import StateFile
+from .tracking import TrackingMixin
 
 
 RUN_FILE = "run.json"
 EVALUATION = -1  # the step whose noise evaluation draws: the same each time
 
 
-class GenkitTrainer(HubMixin, Trainer):
+class GenkitTrainer(HubMixin, TrackingMixin, Trainer):
     """
     A [`~transformers.Trainer`] whose loss, logs and checkpoints are exact.
 
@@ -142,11 +143,8 @@ class GenkitTrainer(HubMixin, Trainer):
         self._evaluation_sums = {}
         self.noise.start(EVALUATION, self.args.eval_batch_size)
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        means = {}
-        for name, pair in self._evaluation_sums.items():
-            total, count = pair.tolist()
-            if count > 0:
-                means[name] = total / count
+        sums = {name: pair.tolist() for name, pair in self._evaluation_sums.items()}
+        means = {name: total / count for name, (total, count) in sums.items() if count > 0}
         loss = self.combine_evaluation(means)
         if loss is not None:
             output.metrics[f"{metric_key_prefix}_loss"] = loss
@@ -193,7 +191,9 @@ class GenkitTrainer(HubMixin, Trainer):
         dataset = train_dataloader.dataset
         if hasattr(dataset, "set_epoch"):
             dataset.set_epoch(epoch)
-        super()._run_epoch(epoch=epoch, train_dataloader=train_dataloader, **kwargs)
+        self.control.should_training_stop |= self.state.global_step >= self.state.max_steps  # a finished run, resumed
+        if not self.control.should_training_stop:
+            super()._run_epoch(epoch=epoch, train_dataloader=train_dataloader, **kwargs)
 
     # ---- Runs and their folder ----
 

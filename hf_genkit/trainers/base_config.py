@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 from ..arguments import check_choice, check_range
 from ..hub import LICENSES
 from .optimizers import TEXTBOOK_OPTIMIZERS, resolve_optimizer
+from .tracking import check_trackers
 
 
 @dataclass
@@ -23,6 +24,7 @@ class GenkitConfig(TrainingArguments):
 
     Raises:
         `ValueError`: A value lies outside its range; the message names both.
+        `ImportError`: A tracker of `report_to` is not installed.
     """
 
     license: str | None = field(
@@ -50,6 +52,7 @@ class GenkitConfig(TrainingArguments):
         if isinstance(self.resume_from_checkpoint, str) and self.resume_from_checkpoint.lower() in ("true", "false"):
             self.resume_from_checkpoint = self.resume_from_checkpoint.lower() == "true"
         super().__post_init__()
+        check_trackers(self.report_to)
 
     def changed(self) -> dict:
         """The arguments that shape the result and differ from their defaults, as plain JSON values."""

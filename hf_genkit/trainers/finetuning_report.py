@@ -11,6 +11,7 @@ from ..arguments import DataArguments
 from ..evaluation import measure_efficiency, plot_curves, text_table, wilson_interval
 from ..hub import Result
 from .adapters import count_parameters
+from .claim_arguments import model_arguments
 from .finetuning_trainer import FineTuningTrainer
 from .generation_report import dataset_facts, image_facts
 from .inputs import student_inputs, with_float_pixels
@@ -145,7 +146,9 @@ def _facts(trainer, data, data_args, results, rows, command, seconds, samples) -
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
     facts = {
         "dataset": dataset_facts(data, data_args, samples),
-        "results": [Result(result.metric, result.value, name=result.name) for result in results],
+        "results": [
+            Result(result.metric, result.value, name=result.name, args=model_arguments(trainer)) for result in results
+        ],
         "comparison": rows,
         "command": f"accelerate launch {shlex.join(command)}",
         "hardware": f"{device}, {seconds:.0f} seconds",

@@ -13,6 +13,7 @@ from transformers.utils.hub import PushInProgress
 from ..hub import CardFacts, DatasetFacts, Result, check_push_access, hub_id, push_folder, write_model_card
 from .checkpointing import is_trainer_state
 from .tasks import CTC, SPEECH
+from .tracking import result_rows
 
 
 logger = logging.get_logger(__name__)
@@ -81,14 +82,19 @@ class HubMixin:
 
     def create_model_card(self, **facts) -> None:
         """
-        Writes `README.md` into the output folder, unless a hand-written one is there.
+        Writes `README.md` into the output folder, unless a hand-written one is there. Where results are given, they and the
+        card's pictures go to the experiment trackers, too.
 
         Args:
             facts: Fields of [`~hf_genkit.hub.CardFacts`] that override what the trainer knows.
         """
         self.describe(**facts)
         if self.is_world_process_zero():
-            write_model_card(self.args.output_dir, self.card_facts())
+            card = self.card_facts()
+            write_model_card(self.args.output_dir, card)
+            if "results" in facts:
+                pictures = {Path(name).stem: Path(self.args.output_dir, name) for name, _ in card.pictures}
+                self.track(pictures, card.comparison or result_rows(card.results))
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Checks the name, the token and its rights before training, and remembers the repo's full name."""

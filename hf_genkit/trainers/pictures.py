@@ -102,8 +102,10 @@ class PicturesMixin:
             output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in scores.items()})
         if self.is_in_train and finite:
             folder = Path(self.args.output_dir, "pictures")
-            if self.draw_pictures(folder, f"step-{self.state.global_step:06d}-"):
+            pictures = self.draw_pictures(folder, f"step-{self.state.global_step:06d}-")
+            if pictures:
                 self.draw_progress(folder)
+                self.track(pictures)
         return output
 
     def train(self, *args, **kwargs) -> TrainOutput:

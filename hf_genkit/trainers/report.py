@@ -11,10 +11,12 @@ import torch
 from accelerate import PartialState
 
 from ..arguments import FineTuningDataArguments, StudentArguments, TeacherStudentArguments
+from ..data import ArrayImageDataset
 from ..evaluation import ComparedModel, describe_difference, mean_interval, plot_curves, text_table
 from ..hub import Result, TeacherFacts, check_push_access, hub_id
 from .base import GenkitTrainer
 from .base_config import GenkitConfig
+from .claim_arguments import commit_of, model_arguments
 from .finetuning_report import LIMITS, example_facts
 from .generation_report import dataset_facts, image_facts
 from .judging import (
@@ -61,6 +63,8 @@ class ComparisonReport:
         claim_comparison(args, model_args, data_args)
         self.has_teachers = isinstance(model_args, TeacherStudentArguments)
         self.data_args, self.command = data_args, command
+        self.mask_seed = args.seed
+        self.teachers_are_trained = self.has_teachers and model_args.teacher_epochs > 0
         self.start = time.time()
         self.models: dict[str, ComparedModel] = {}
         self.seeds: dict[str, list[int]] = {}
@@ -78,6 +82,7 @@ class ComparisonReport:
             test: Model inputs of the test split.
             others (`Mapping`, *optional*): Model inputs of other data sets to test on, by name.
         """
+        self._test = test
         self.histories.setdefault(f"students, {kind}", []).append(list(trainer.state.log_history))
         if self.has_teachers and not self.teachers:
             judged, costs = judge_teachers(trainer, test), teachers_costs(trainer, test)
@@ -165,6 +170,8 @@ class ComparisonReport:
         main, metric = self.models[name], metric_of(data.task)
         interval = mean_interval(main.values)
         dataset = dataset_facts(data.data, self.data_args, main.samples)
+        if isinstance(self._test, ArrayImageDataset) and self._test.pixels.shape[2] == self._test.pixels.shape[3]:
+            dataset.args["image_size"] = self._test.pixels.shape[2]  # a teacher may want larger ones than the student
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
         knows = (
             f"It knows the {len(data.labels)} classes of {dataset.name} only, and answers with one of them for any input."
@@ -188,6 +195,7 @@ class ComparisonReport:
                     mean=interval.mean,
                     interval=(interval.low, interval.high) if len(main.values) > 1 else None,
                     seeds=self.seeds[name],
+                    args=model_arguments(exported, self.mask_seed),
                 )
             ],
             "comparison": rows,
@@ -205,7 +213,19 @@ class ComparisonReport:
             if len(scores) == 1:
                 scores[0].name = metric.title
             facts["teacher"] = TeacherFacts(exported.teacher_title, id=hub_id(exported.teacher.name), results=scores)
+            if len(scores) == 1 and not self.teachers_are_trained and facts["teacher"].id is not None:
+                facts["results"][0].args |= _teacher_arguments(exported, scores[0].value)
         return facts | example_facts(data.task, data.data) | image_facts(data.data, exported.processing_class)
+
+
+def _teacher_arguments(exported: GenkitTrainer, value: float) -> dict:
+    """The score of a teacher of the Hub in full precision, for whoever measures the student's again."""
+    model = exported.teacher.model
+    if model.dtype != torch.float32 or hasattr(model.config, "quantization_config"):
+        return {}
+    revision = commit_of(exported.teacher.name, exported.args.teacher_revision)
+    found = {"teacher": exported.teacher.name, "teacher_value": value}
+    return found if revision is None else found | {"teacher_revision": revision}
 
 
 def claim_comparison(args: GenkitConfig, *others) -> None:

@@ -14,6 +14,7 @@ from ..arguments.transfer_arguments import TransferArguments
 from ..data import ClassificationData
 from ..evaluation import ComparedModel, describe_difference, plot_curves, text_table
 from ..hub import Result
+from ..trainers.claim_arguments import model_arguments
 from ..trainers.finetuning_config import FineTuningConfig
 from ..trainers.finetuning_report import optimizer_bytes
 from ..trainers.finetuning_trainer import FineTuningTrainer
@@ -151,15 +152,26 @@ class TransferReport:
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
         interval = (best.interval.low, best.interval.high) if len(seeds) > 1 else None
         mean = statistics.fmean(best.values)
-        result = Result("accuracy", best.values[0], name="Accuracy", mean=mean, interval=interval, seeds=seeds)
+        result = Result(
+            "accuracy",
+            best.values[0],
+            name="Accuracy",
+            mean=mean,
+            interval=interval,
+            seeds=seeds,
+            args=model_arguments(self.exported),
+        )
         limits = [
             f"It knows {len(data.id2label)} classes only, and answers with one of them for any input.",
             f"The figures come from {best.samples:,} samples of one data set; other data were not tried.",
         ]
         if len(seeds) < 3:
             limits.append("One or two seeds are too few to tell small differences from chance.")
+        dataset = dataset_facts(data, self.data_args, best.samples)
+        if self.transfer_args.pretraining_classes:  # which are left out
+            dataset.args["classes"] = list(data.label2id)
         facts = {
-            "dataset": dataset_facts(data, self.data_args, best.samples),
+            "dataset": dataset,
             "results": [result],
             "comparison": rows,
             "method": self._method(labels, sentence),

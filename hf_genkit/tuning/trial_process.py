@@ -170,14 +170,17 @@ def check_single_process() -> None:
         )
 
 
-def recipe_script(name: str, folder: Path) -> Path:
-    """The script of a recipe: a path that ends in .py, or one of a folder by its name."""
+def recipe_script(name: str, *folders: Path) -> Path:
+    """The script of a recipe: a path that ends in .py, or one by its name of the first folder that has it."""
     if name.endswith(".py"):
         if not Path(name).is_file():
             raise ValueError(f"`recipe` is '{name}', but there is no such file.")
         return Path(name)
-    check_choice("recipe", name, sorted(path.stem for path in folder.glob("*.py") if path.stem != "search"))
-    return Path(os.path.relpath(folder / f"{name}.py"))
+    scripts = {
+        path.stem: path for folder in reversed(folders) for path in folder.glob("*.py") if path.stem != "search"
+    }
+    check_choice("recipe", name, sorted(scripts))
+    return Path(os.path.relpath(scripts[name]))
 
 
 class _Reached(BaseException):

@@ -99,7 +99,7 @@ class Commit:
 
 
 class Repository:
-    """A model or dataset repository; like the Hub's, it begins with a commit of `.gitattributes`."""
+    """A model, dataset or Space repository; like the Hub's, it begins with a commit of `.gitattributes`."""
 
     def __init__(self, repo_id: str, repo_type: str, private: bool):
         self.id = repo_id
@@ -113,7 +113,7 @@ class Repository:
 
     @property
     def url_path(self) -> str:
-        return self.id if self.type == "model" else f"datasets/{self.id}"
+        return self.id if self.type == "model" else f"{self.type}s/{self.id}"
 
     @property
     def api_path(self) -> str:

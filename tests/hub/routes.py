@@ -15,10 +15,12 @@ from .metadata import read_metadata
 from .repository import LFS_SUFFIXES, LFS_THRESHOLD, Commit, File, HubError, Repository
 
 
-TYPES = {"models": "model", "datasets": "dataset"}
+TYPES = {"models": "model", "datasets": "dataset", "spaces": "space"}
+COLORS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
+SDKS = ("gradio", "docker", "static")
 REPO_ID = r"(?P<repo_id>[\w.-]+/[\w.-]+|[\w.-]+)"
-API_REPO = rf"/api/(?P<kind>models|datasets)/{REPO_ID}"
-GIT_REPO = rf"/(?:(?P<kind>datasets)/)?{REPO_ID}"
+API_REPO = rf"/api/(?P<kind>models|datasets|spaces)/{REPO_ID}"
+GIT_REPO = rf"/(?:(?P<kind>datasets|spaces)/)?{REPO_ID}"
 
 
 @dataclass
@@ -88,6 +90,8 @@ def validate_yaml(hub, request):
 @route("POST", "/api/repos/create", access="write")
 def create_repo(hub, request):
     namespace = request.json["organization"] or hub.user
+    if request.json.get("type") == "space" and request.json.get("sdk") not in SDKS:
+        raise HubError(400, f"A Space needs one of the SDKs {', '.join(SDKS)}")
     if namespace != hub.user:
         raise HubError(403, f"You don't have the rights to create a repository under the namespace {namespace}")
     repo = Repository(
@@ -278,12 +282,25 @@ def commit(hub, request, repo, branch):
         raise HubError(412, "A commit has happened since. Please refresh and try again.")
     files = apply(hub, repo, head, operations)
     if files.get("README.md") != head.files.get("README.md"):
-        _, errors, _ = read_metadata(files.get("README.md", File(b"")).content.decode())
+        metadata, errors, _ = read_metadata(files.get("README.md", File(b"")).content.decode())
+        errors += space_errors(metadata) if repo.type == "space" else []
         if errors:
             raise HubError(400, "Invalid metadata in README.md: " + "; ".join(errors))
     new = repo.commit(branch, files, header["summary"], header["description"])
     url = f"{hub.endpoint}/{repo.url_path}/commit/{new.id}"
     return Response({"success": True, "commitOid": new.id, "commitUrl": url, "hookOutput": ""})
+
+
+def space_errors(metadata: dict) -> list[str]:
+    """What the Hub refuses in the card of a Space."""
+    errors = [
+        f'"{key}" must be one of {", ".join(COLORS)}'
+        for key in ("colorFrom", "colorTo")
+        if metadata.get(key) not in COLORS
+    ]
+    if metadata.get("sdk") not in SDKS:
+        errors.append(f'"sdk" must be one of {", ".join(SDKS)}')
+    return errors
 
 
 def apply(hub, repo: Repository, head: Commit, operations: list[dict]) -> dict[str, File]:

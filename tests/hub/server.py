@@ -1,6 +1,6 @@
 """A local Hub that huggingface_hub's own client talks to over HTTP through `HF_ENDPOINT`.
 
-It serves model and data set repositories as the Hub does: tokens, private repositories, immutable commits, branches
+It serves model, data set and Space repositories as the Hub does: tokens, private repositories, immutable commits, branches
 and tags, uploads over LFS and over Xet, and files of LFS size from another host than the API's. It keeps everything in
 memory and a temporary folder, records every request, and can die in the middle of chosen ones.
 """
@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from . import jobs  # noqa: F401
 from .repository import Commit, HubError, Repository
 from .routes import ROUTES, TYPES, Request, Response, Route
 from .xet import XetStorage
@@ -51,7 +52,9 @@ class LocalHub:
         read_token (`str`): token that sees private repositories and writes nothing.
         requests (`list[Record]`): every request since the last `reset()`: method, path without query, whether it
             carried a valid token, and the status it was answered with.
-        repositories (`dict[tuple[str, str], Repository]`): by type ("model" or "dataset") and id.
+        repositories (`dict[tuple[str, str], Repository]`): by type ("model", "dataset" or "space") and id.
+        buckets (`dict[str, dict[str, str]]`): by id, the Xet hash of each file.
+        jobs (`list[dict]`): what each job was started with.
     """
 
     user = "tester"
@@ -85,6 +88,8 @@ class LocalHub:
     def reset(self) -> None:
         """Forget repositories, uploads, requests and faults."""
         self.repositories: dict[tuple[str, str], Repository] = {}
+        self.buckets: dict[str, dict[str, str]] = {}
+        self.jobs: list[dict] = []
         self.requests: list[Record] = []
         self.faults: list[Fault] = []
         self.xet = XetStorage(Path(tempfile.mkdtemp(dir=self._folder.name)))

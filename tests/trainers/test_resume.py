@@ -100,6 +100,16 @@ def test_resumed_run_equals_the_uninterrupted_one(make_trainer, tmp_path, kind):
     assert_equal_weights(weights(tmp_path / "cut/checkpoint-6"), weights(tmp_path / "whole/checkpoint-6"))
 
 
+def test_a_finished_run_is_resumed_without_one_more_step(make_trainer, tmp_path):
+    make_trainer("vit", **SAVING | {"max_steps": 5}).train()
+    resumed = make_trainer("vit", **SAVING | {"max_steps": 5})
+    resumed.train(resume_from_checkpoint=True)
+    assert len(resumed.train_dataset) // resumed.args.train_batch_size % 5  # the run ends within an epoch
+    assert resumed.state.global_step == 5
+    resumed.save_model(tmp_path / "after")
+    assert_equal_weights(weights(tmp_path / "after"), weights(resumed.args.output_dir + "/checkpoint-5"))
+
+
 def augmented(seed):
     pixels = torch.randint(0, 256, (10, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(10).remainder(3)
