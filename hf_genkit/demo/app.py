@@ -1,0 +1,99 @@
+"""The demo of any model: the page that suits its kind, and a server for it."""
+
+from ..trainers.tasks import CTC, SPEECH, TEXT_TO_TEXT
+from .classifier import classifier_page, token_page
+from .diffusion import diffusion_page
+from .gan import gan_page
+from .language import gap_page, generation_page
+from .loading import DIFFUSION, DemoModel, load_demo_model
+from .page import CSS, import_gradio
+from .sides import check_pair
+from .speech import speech_page
+from .vae import vae_page
+
+
+DRAWING = {
+    DIFFUSION: lambda loaded, _, examples: diffusion_page(loaded, examples),
+    "vae": lambda loaded, _, examples: vae_page(loaded, examples),
+    "gan": lambda loaded, *_: gan_page(loaded),
+}
+ANSWERING = {
+    "image-classification": classifier_page,
+    "text-classification": classifier_page,
+    "token-classification": token_page,
+    "text-generation": generation_page,
+    TEXT_TO_TEXT: generation_page,
+    "fill-mask": gap_page,
+    SPEECH: speech_page,
+    CTC: speech_page,
+}
+PAGES = {**DRAWING, **ANSWERING}
+
+
+def build_demo(
+    model_name_or_path: str,
+    teacher_model_name_or_path: str | None = None,
+    *,
+    title: str | None = None,
+    examples: list[str] | None = None,
+):
+    """
+    A Gradio app for a model: sliders and interpolation for a VAE, truncation and classes for a GAN, steps, scheduler,
+    guidance and a brush for a diffusion model, the answers of a classifier, a language model or a model of speech. Only
+    what the model has is there to be set, and each seed gives the same again.
+
+    Args:
+        model_name_or_path (`str`): Hub id or local folder.
+        teacher_model_name_or_path (`str`, *optional*):
+            A model for the same task, whose answers and times stand beside the model's.
+        title (`str`, *optional*): Heading of the page; defaults to the model's name.
+        examples (`list[str]`, *optional*): Files of pictures or clips, or texts, to choose from.
+
+    Returns:
+        `gradio.Blocks`: For [`launch_demo`].
+
+    Raises:
+        `ValueError`: There is no such model or no demo of its kind, or the teacher doesn't go with it.
+        `ImportError`: gradio is not installed.
+
+    Example:
+
+    ```python
+    >>> from hf_genkit.demo import build_demo, launch_demo
+
+    >>> launch_demo(build_demo("outputs/ddpm-digits"))
+    ```
+    """
+    gradio = import_gradio()
+    loaded = load_demo_model(model_name_or_path)
+    teacher = None
+    if teacher_model_name_or_path is not None:
+        teacher = load_demo_model(teacher_model_name_or_path)
+        check_pair(loaded, teacher)
+    title = title or loaded.short_name
+    with gradio.Blocks(title=title, analytics_enabled=False) as demo:
+        gradio.Markdown(f"# {title}\n\n{_description(loaded, teacher)}", elem_classes="facts")
+        PAGES[loaded.kind](loaded, teacher, examples or [])
+    return demo
+
+
+def launch_demo(demo, **options):
+    """
+    Serves a demo, with nothing fetched from elsewhere: no fonts, no analytics.
+
+    Args:
+        demo (`gradio.Blocks`): From [`build_demo`].
+        options: More arguments of `gradio.Blocks.launch`, such as `server_port` and `prevent_thread_lock`.
+
+    Returns:
+        What `gradio.Blocks.launch` returns: the app, and its local and its shared address.
+    """
+    gradio = import_gradio()
+    theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    own = {"theme": theme, "css": CSS, "ssr_mode": False, "footer_links": [], "run_history": False}
+    return demo.launch(**{**own, **options})
+
+
+def _description(loaded: DemoModel, teacher: DemoModel | None) -> str:
+    described = loaded.description()
+    return described if teacher is None else f"{described}\n\nIts teacher: {teacher.description()}"
