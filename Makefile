@@ -1,4 +1,4 @@
-.PHONY: style quality test cards tables
+.PHONY: style quality test cards tables docs
 
 style:  ## Formats and mends what ruff can
 	ruff check --fix .
@@ -16,3 +16,6 @@ cards:  ## Renders model_cards/examples again
 
 tables:  ## Fills the tables of README.md and benchmarks/README.md from benchmarks/results
 	python benchmarks/tables.py
+
+docs:  ## Builds the guide into build/site; python docs/draw_pictures.py draws its pictures again
+	mkdocs build --strict

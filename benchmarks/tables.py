@@ -81,6 +81,7 @@ def tables(results: list[dict]) -> dict[str, str]:
         "ddpm_quality": details["ddpm_quality-flow"]["markdown"],
         "ddpm_reference": _reference(details["ddpm_quality-reference"]),
         **{f"exactness_{name}": details["exactness-norm"]["markdown"][name] for name in ("methods", "peers")},
+        "families": details["families-order"]["markdown"],
         **{f"few_step{where}": details[f"few_step-teacher{where}"]["markdown"] for where in ("", "_gpu")},
         "gan_losses": details["gan_losses-chosen_loss"]["markdown"]["classifier"],
         **{f"methods_{name}": details[f"methods-{name}_kl"]["markdown"] for name in ("digits", "fashion_mnist")},

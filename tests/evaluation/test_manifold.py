@@ -72,4 +72,6 @@ def test_bad_input_is_named():
 
 def test_float32_features_give_the_same_neighbours():
     generated, real = normal(300, 16, seed=0, scale=0.9), normal(300, 16, seed=1)
-    assert manifold_metrics(generated.float(), real.float()) == pytest.approx(manifold_metrics(generated, real), abs=0.005)
+    assert manifold_metrics(generated.float(), real.float()) == pytest.approx(
+        manifold_metrics(generated, real), abs=0.005
+    )

@@ -1,0 +1,148 @@
+"""Classifiers and language models side by side: the same samples for all, paired intervals, and what can't be compared."""
+
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTForImageClassification
+
+from hf_genkit.compare.task_models import JudgedModel, per_sample
+from hf_genkit.compress.chain_report import quality_of
+from hf_genkit.data import image_processor_for, train_tokenizer
+from hf_genkit.report.writing import read_report
+
+from .test_comparison import compare, refused  # noqa: F401
+
+
+SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+TEXTS = [
+    f"the {word} sat on the mat and saw the {other}" for word in ("cat", "dog", "fox") for other in ("sun", "moon")
+]
+
+
+def save_classifier(folder: Path, width: int, labels: int = 10) -> Path:
+    torch.manual_seed(width)
+    config = ViTConfig(**{**SIZES, "hidden_size": width}, image_size=8, patch_size=4, num_channels=1)
+    config.id2label = {index: str(index) for index in range(labels)}
+    config.label2id = {name: index for index, name in config.id2label.items()}
+    ViTForImageClassification(config).save_pretrained(folder)
+    image_processor_for(1, 8).save_pretrained(folder)
+    return folder
+
+
+def save_language_model(folder: Path, width: int, texts: list[str] = TEXTS) -> Path:
+    tokenizer = train_tokenizer(texts * 20, 300)
+    torch.manual_seed(width)
+    config = LlamaConfig(**{**SIZES, "hidden_size": width}, vocab_size=len(tokenizer), max_position_embeddings=64)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.model_max_length = 64
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifiers(tmp_path_factory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("classifiers")
+    return save_classifier(folder / "teacher", 32), save_classifier(folder / "student", 16)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("texts") / "data"
+    split = datasets.Dataset.from_dict({"text": TEXTS * 2})
+    datasets.DatasetDict(train=split, validation=split, test=split).save_to_disk(str(folder))
+    return folder
+
+
+def test_classifiers_are_compared_on_the_same_samples(classifiers, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    compare(monkeypatch, "--task", "image-classification", "--models", *classifiers, "--output_dir", out)
+    teacher, student = json.loads((out / "results.json").read_text())["models"]
+    assert (teacher["name"], student["name"]) == ("teacher", "student")
+    assert len(teacher["parts"]) == len(student["parts"]) == 500
+    assert teacher["size_bytes"] > student["size_bytes"] > 0
+    assert student["latency_ms"] > 0
+    (table,) = [block for block in read_report(out).sections[0].blocks if type(block).__name__ == "Table"]
+    gap = np.mean(student["parts"]) - np.mean(teacher["parts"])
+    assert table.rows[1]["Minus teacher"].startswith(f"{gap:+.4f}")
+    assert table.rows[0]["Minus teacher"] == ""
+    assert str(tmp_path) not in (out / "report.html").read_text()
+
+
+def test_language_models_are_compared_by_perplexity(texts, tmp_path, monkeypatch):
+    names = save_language_model(tmp_path / "large", 32), save_language_model(tmp_path / "small", 16)
+    out, words = tmp_path / "out", ["--task", "text-generation", "--dataset_name", texts, "--max_length", "32"]
+    compare(monkeypatch, *words, "--models", *names, "--output_dir", out)
+    models = json.loads((out / "results.json").read_text())["models"]
+    (table,) = [block for block in read_report(out).sections[0].blocks if type(block).__name__ == "Table"]
+    perplexities = [np.exp(sum(model["parts"]) / sum(model["wholes"])) for model in models]
+    for row, perplexity in zip(table.rows, perplexities, strict=True):
+        assert float(row["Perplexity"].split()[0]) == pytest.approx(perplexity, rel=0.01)
+    assert float(table.rows[1]["Over large"].split()[0]) == pytest.approx(perplexities[1] / perplexities[0], abs=0.002)
+
+
+class Fixed(torch.nn.Module):
+    """A model that answers what it is given."""
+
+    device = torch.device("cpu")
+
+    def forward(self, logits):
+        from transformers.modeling_outputs import CausalLMOutput
+
+        return CausalLMOutput(logits=logits)
+
+
+@pytest.mark.parametrize("task", ["image-classification", "text-generation"])
+def test_sums_over_samples_are_the_quality_of_the_whole(task):
+    torch.manual_seed(0)
+    shape = (4,) if task == "image-classification" else (4, 5)
+    labels = torch.randint(0, 7, shape)
+    if task == "text-generation":
+        labels[0, 2:] = -100
+    batches = [{"logits": torch.randn(*shape, 7), "labels": labels}]
+    parts, wholes = per_sample(Fixed(), task, batches)
+    assert len(parts) == len(wholes) == 4
+    value = sum(parts) / sum(wholes)
+    expected = quality_of(Fixed(), task, batches).mean
+    assert (value if task == "image-classification" else np.exp(value)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_pairs_interval_is_narrower_than_that_of_either_model():
+    rng = np.random.default_rng(0)
+    hard = rng.random(400)
+    one = JudgedModel("one", list((hard < 0.80).astype(float)), [1.0] * 400)
+    two = JudgedModel("two", list((hard < 0.83).astype(float)), [1.0] * 400)
+    gap, alone = two.minus(one), two.quality("image-classification")
+    assert gap.mean == pytest.approx(np.mean(two.parts) - np.mean(one.parts))
+    assert gap.low > 0
+    assert gap.high - gap.low < alone.high - alone.low
+
+
+def test_models_of_other_classes_are_refused(classifiers, tmp_path, refused):  # noqa: F811
+    other = save_classifier(tmp_path / "other", 16, labels=3)
+    words = ["--task", "image-classification", "--models", classifiers[0], other, "--output_dir", tmp_path / "out"]
+    assert "knows the classes 0, 1, 2, but the data have 0, 1, 2, 3" in refused(*words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_language_models_with_other_vocabularies_are_refused(texts, tmp_path, refused):  # noqa: F811
+    names = save_language_model(tmp_path / "one", 16), save_language_model(tmp_path / "two", 16, ["another text"])
+    words = ["--task", "text-generation", "--dataset_name", texts, "--max_length", "32", "--models", *names]
+    assert "have different vocabularies" in refused(*words, "--output_dir", tmp_path / "out")
+
+
+def test_an_exported_model_is_compared_too(classifiers, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install hf-genkit[onnx]")
+    from hf_genkit.compress import export_onnx
+
+    model = ViTForImageClassification.from_pretrained(classifiers[1])
+    export_onnx(model, tmp_path / "onnx", {"pixel_values": torch.zeros(2, 1, 8, 8)})
+    out = tmp_path / "out"
+    names = [classifiers[1], tmp_path / "onnx"]
+    compare(monkeypatch, "--task", "image-classification", "--models", *names, "--output_dir", out)
+    models = json.loads((out / "results.json").read_text())["models"]
+    assert models[0]["parts"] == models[1]["parts"]
+    assert models[0]["parameters"] == models[1]["parameters"]
