@@ -58,8 +58,7 @@ class ImageDiffusionPipeline(diffusers.DiffusionPipeline):
         super().__init__()
         config, network, kind = unet.config, type(unet).__name__, type(scheduler).__name__
         require(isinstance(scheduler, diffusers.SchedulerMixin), f"`scheduler` is a {kind}, not one of diffusers.")
-        if vae is not None:
-            latents_of = "vae" if isinstance(vae, PreTrainedModel) else None
+        latents_of = latents_of if vae is None else "vae" if isinstance(vae, PreTrainedModel) else None
         id2label = None if id2label is None else {int(index): name for index, name in id2label.items()}
         self.register_modules(unet=unet, scheduler=scheduler, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer)
         self.register_to_config(id2label=id2label, latents_of=latents_of, defaults=defaults)
@@ -181,7 +180,8 @@ class ImageDiffusionPipeline(diffusers.DiffusionPipeline):
                 part = slice(start, start + batch_size)
                 rows = [value if value is None else value[part] for value in (image, mask, low, labels, prompt)]
                 own = generator[part] if isinstance(generator, list) else generator
-                options = {name: v for name, v in (("eta", eta), ("generator", own)) if name in accepted}
+                options = {"eta": eta, "generator": own, "use_clipped_model_output": True}  # the noise that fits it
+                options = {name: value for name, value in options.items() if name in accepted}
                 self.set_timesteps(num_inference_steps)  # also forgets the last pictures
                 shape = (len(range(count)[part]), *self.latent_shape)
                 draw = partial(randn_tensor, shape, own, self._execution_device, torch.float32)

@@ -97,6 +97,16 @@ def test_a_perfect_network_is_not_spoilt_by_the_sampler(model, name):
         assert torch.allclose(images, (answer() / 2 + 0.5).expand(2, -1, -1, -1), atol=2e-3), (name, steps)
 
 
+def test_a_clipped_picture_goes_on_with_the_noise_that_belongs_to_it():
+    """Guidance predicts pictures beyond [-1, 1]; with the noise of such a picture the state would leave its level."""
+    scheduler = DDIMScheduler(prediction_type="v_prediction", timestep_spacing="trailing", clip_sample=True)
+    oracle = Oracle(scheduler, torch.full((1, 1, 8, 8), -3.0))
+    pipeline(UnconditionalPipeline, oracle, scheduler)(1, seed=0, num_inference_steps=5)
+    for (x, alpha, sigma), (following, next_alpha, next_sigma) in pairwise(oracle.seen):
+        noise = (x + alpha) / sigma  # of the picture -1
+        assert torch.allclose(following, -next_alpha + next_sigma * noise, atol=1e-4)
+
+
 @pytest.mark.parametrize(("model", "name"), ALL)
 def test_the_network_is_shown_the_noise_level_of_the_time_it_is_told(model, name):
     # A network that is told another time than the state's sees another spread of the noise.
@@ -195,7 +205,7 @@ def test_guided_and_enlarged_pictures_are_finite_with_any_sampler(model, name):
 
 def test_unconditional_pipeline_equals_the_stock_one_on_the_same_noise():
     torch.manual_seed(0)
-    unet, scheduler = UNet2DModel(**TINY), DDIMScheduler()
+    unet, scheduler = UNet2DModel(**TINY), DDIMScheduler(clip_sample=False)  # what is clipped is another's noise there
     stock = DDPMPipeline(unet, scheduler)
     stock.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(5), torch.Generator().manual_seed(6)]
