@@ -108,7 +108,12 @@ def test_a_diffusion_model_draws_and_repaints_what_a_brush_covers(visit, tmp_pat
         picture(page, "Pictures", first)
         page.get_by_role("tab", name="Repaint").click()
         press(page, "Take a drawn picture")
-        press(page, "Repaint")
+        for _ in range(20):  # until the picture lies in the editor, there is none
+            press(page, "Repaint")
+            page.locator(".toast-body").last.wait_for()
+            if "Nothing is painted" in told(page):
+                break
+            page.wait_for_timeout(500)
         assert "Nothing is painted" in told(page)
         page.locator("canvas").first.click()
         press(page, "Repaint")
