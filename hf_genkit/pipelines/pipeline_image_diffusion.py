@@ -180,8 +180,7 @@ class ImageDiffusionPipeline(diffusers.DiffusionPipeline):
                 part = slice(start, start + batch_size)
                 rows = [value if value is None else value[part] for value in (image, mask, low, labels, prompt)]
                 own = generator[part] if isinstance(generator, list) else generator
-                options = {"eta": eta, "generator": own, "use_clipped_model_output": True}  # the noise that fits it
-                options = {name: value for name, value in options.items() if name in accepted}
+                options = {name: v for name, v in (("eta", eta), ("generator", own)) if name in accepted}
                 self.set_timesteps(num_inference_steps)  # also forgets the last pictures
                 shape = (len(range(count)[part]), *self.latent_shape)
                 draw = partial(randn_tensor, shape, own, self._execution_device, torch.float32)
@@ -194,7 +193,8 @@ class ImageDiffusionPipeline(diffusers.DiffusionPipeline):
         """One batch of pictures in [-1, 1], along the levels of `walk`."""
         scheduler, x = self.scheduler, draw()
         known = image if image is None or self.vae is None else self._encode(image)
-        # Schedulers share no interface; what some of them lack is asked for.
+        # Schedulers share no interface; what some of them lack is asked for. DDIM takes the noise of what it clips.
+        options |= {"use_clipped_model_output": True} if isinstance(scheduler, diffusers.DDIMScheduler) else {}
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(walk[0])
         if image is None or mask is not None:
