@@ -10,7 +10,7 @@ from torch import nn
 
 from ..evaluation.drawing import load_generative_model
 from ..models.gan.generation_gan import slerp
-from ..models.vae.priors_vae import PRIORS
+from ..models.vae.priors_vae import PRIORS, fitted_prior
 from ..pipelines import ClassConditionalPipeline, UnconditionalPipeline, make_sampler
 
 
@@ -66,7 +66,7 @@ class VAEPainter(Painter):
     def __init__(self, name: str, model):
         super().__init__(name, model)
         config = model.config
-        self.prior = "mixture" if config.mixture_components else "two_stage" if config.second_stage else "normal"
+        self.prior = fitted_prior(config)
         self.shape = (config.num_channels, config.image_size, config.image_size)
         self.network = model.decoder
 

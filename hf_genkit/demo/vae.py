@@ -5,7 +5,7 @@ import math
 import torch
 from transformers import PreTrainedModel
 
-from ..models.vae.priors_vae import PRIORS
+from ..models.vae.priors_vae import PRIORS, fitted_prior
 from .loading import DemoModel
 from .page import check_seed, handle, import_gradio, offer_examples, picture_box, seed_box
 from .pictures import generators, in_rows, read_picture, shown
@@ -18,8 +18,7 @@ FIRST_COUNT, MOST = 16, 64
 
 def draw_latents(model: PreTrainedModel, count: int, seed: int | None) -> torch.Tensor:
     """Latents `[count, latent_dim]` from the prior that was fitted on the model's own, else from N(0, 1)."""
-    config = model.config
-    prior = "mixture" if config.mixture_components else "two_stage" if config.second_stage else "normal"
+    prior = fitted_prior(model.config)
     each = generators(count, check_seed(seed))
     with torch.no_grad():
         return torch.cat([PRIORS[prior](model, 1, generator, 1.0) for generator in each])

@@ -10,6 +10,7 @@ from PIL import Image
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from ..arguments import check_choice
+from ..models.vae.priors_vae import fitted_prior
 from ..pipelines import (
     ClassConditionalPipeline,
     ImageToImagePipeline,
@@ -140,7 +141,7 @@ def _from_latents(model: PreTrainedModel, count: int, labels: list, seed: int) -
     if config.model_type == "genkit_vae":
         if labels:
             raise ValueError("A VAE draws without a condition, but class_labels is given.")
-        fitted = "mixture" if config.mixture_components else "two_stage" if config.second_stage else "normal"
+        fitted = fitted_prior(config)
         return torch.cat([model.sample(1, generator=each, prior=fitted) for each in _generators(count, seed)])
     latents = torch.cat([torch.randn(1, config.latent_dim, generator=each) for each in _generators(count, seed)])
     if not config.num_labels:

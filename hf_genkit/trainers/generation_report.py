@@ -17,6 +17,7 @@ from ..hub import DatasetFacts, Result, hub_id
 from ..hub.push import JUDGE_FOLDER
 from .claim_arguments import PICTURES, caption_arguments, commit_of, data_arguments, evaluation_arguments, kind_of
 from .pictures import CAPTIONS, PicturesMixin
+from .tracking import result_rows
 
 
 LARGEST_JUDGE = 32 * 2**20  # bytes of weights that go along with a model
@@ -119,16 +120,8 @@ def finish_run(
     if not trainer.is_world_process_zero():
         return
     folder = Path(trainer.args.output_dir)
-    rows = [
-        {
-            "Metric": result.name,
-            "Value": f"{result.value:.4g}",
-            "Real data": "" if result.floor is None else f"{result.floor:.4g}",
-        }
-        for result in results
-    ]
-    if rows:
-        print(f"\n{text_table(rows)}\n")
+    if results:
+        print(f"\n{text_table(result_rows(results))}\n")
     found = {
         "metrics": {name: value if value == value else None for name, value in metrics.items()},  # JSON has no NaN
         "real_data": {result.metric: result.floor for result in results if result.floor is not None},

@@ -58,3 +58,8 @@ def check_mixture(weights: torch.Tensor, means: torch.Tensor, scale_trils: torch
     diagonal = scale_trils.diagonal(dim1=-2, dim2=-1)
     if not torch.equal(scale_trils, scale_trils.tril()) or not bool((diagonal > 0).all()):
         raise ValueError("`scale_trils` must hold lower triangular matrices with a positive diagonal.")
+
+
+def fitted_prior(config) -> str:
+    """The key in `PRIORS` of what was fitted on a model's latents, "normal" if nothing was."""
+    return "mixture" if config.mixture_components else "two_stage" if config.second_stage else "normal"
