@@ -19,7 +19,6 @@ import sys
 import time
 from pathlib import Path
 
-import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
@@ -27,13 +26,14 @@ from hf_genkit import GenkitParser, SamplingArguments
 from hf_genkit.arguments import recipe_terminal
 from hf_genkit.evaluation import save_grid
 from hf_genkit.evaluation.drawing import draw, load_generative_model
+from hf_genkit.evaluation.features import default_device
 from hf_genkit.pipelines import make_sampler, speed_up
 from hf_genkit.tuning import load_lora
 
 
 def main(argv: list[str]) -> None:
     (args,) = GenkitParser(SamplingArguments).parse_args_into_dataclasses(argv)
-    device = torch.accelerator.current_accelerator() or "cpu"
+    device = default_device()
     model = load_generative_model(args.model_name_or_path, args.task)
     if isinstance(model, DiffusionPipeline):
         if args.adapter is not None:

@@ -105,7 +105,7 @@ class FeatureExtractor:
             if processor is None:
                 processor = AutoImageProcessor.from_pretrained(model, **source)
             model, self.has_pooler = _load(model, source)
-            device = device or torch.accelerator.current_accelerator()
+            device = device or default_device()
         if model.main_input_name != "pixel_values":
             raise ValueError(
                 f"{type(model).__name__} takes {model.main_input_name}, but a feature extractor must take pictures "
@@ -193,6 +193,11 @@ class FeatureExtractor:
             f"{type(self.model).__name__} has no features to offer: it gives {', '.join(outputs)}, but neither "
             "pooler_output nor last_hidden_state, nor logits of a linear classifier."
         )
+
+
+def default_device() -> torch.device:
+    """The accelerator where one can be used, not only where PyTorch was built for one; else the CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def slugify(name: str) -> str:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import torch
 
+from ..arguments import check_choice
+from ..evaluation.features import default_device
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -32,7 +35,7 @@ class Settings:
     @property
     def device(self) -> torch.device:
         """Where is measured."""
-        return torch.device("cpu") if self.use_cpu else torch.accelerator.current_accelerator() or torch.device("cpu")
+        return torch.device("cpu") if self.use_cpu else default_device()
 
     def trainer_options(self, args: dict) -> dict:
         """
@@ -42,6 +45,7 @@ class Settings:
             args (`dict`): The arguments of the figure, whose `dtype` the trainer computes in.
         """
         dtype = args.get("dtype", "float32")
+        check_choice("dtype", dtype, ["float32", "bfloat16", "float16"])
         return {
             "output_dir": str(self.folder),
             "per_device_eval_batch_size": self.batch_size,

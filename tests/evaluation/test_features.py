@@ -24,7 +24,7 @@ from transformers import (
 from hf_genkit.data.augmentation import Augmentation
 from hf_genkit.data.images import ArrayImageDataset
 from hf_genkit.data.pixels import image_processor_for
-from hf_genkit.evaluation.features import FeatureExtractor, picture_batches, slugify
+from hf_genkit.evaluation.features import FeatureExtractor, default_device, picture_batches, slugify
 
 
 VIT = {
@@ -244,3 +244,12 @@ def test_batches_hold_uint8():
     batches = list(picture_batches(pixels(5).float() / 127.5 - 1, 2))
     assert [len(batch) for batch in batches] == [2, 2, 1]
     assert torch.equal(torch.cat(batches), pixels(5))
+
+
+@pytest.mark.parametrize(("usable", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_a_pytorch_that_was_built_for_an_accelerator_which_is_not_there_runs_on_the_cpu(monkeypatch, usable, expected):
+    def current_accelerator(check_available=False):
+        return torch.device("cuda") if usable or not check_available else None
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", current_accelerator)
+    assert default_device() == torch.device(expected)

@@ -68,4 +68,5 @@ def test_a_student_of_few_steps_learns_what_it_learns_on_the_cpu(method, tmp_pat
 
 @pytest.mark.parametrize("make", [vae, vq_vae, gan], ids=["vae", "vq-vae", "gan"])
 def test_the_other_families_learn_what_they_learn_on_the_cpu(make, tmp_path):
-    alike(lambda folder, **options: trainer_for(make(), folder, **options), tmp_path)
+    # The codes of a VQ-VAE that nobody uses are drawn anew, on each device by its own generator.
+    alike(lambda folder, **options: trainer_for(make(), folder, **options), tmp_path, max_steps=2)
