@@ -68,7 +68,13 @@ def main() -> None:
     torch.set_num_threads(8 if args.full else 1)
     folder = Path("outputs/families-full" if args.full else "outputs/families")
     options = ["--config", str(ROOT / "recipes" / "compare" / "fashion_mnist.yaml"), "--output_dir", str(folder)]
-    options += ["--dataset_name", args.data, "--feature_extractor", args.dinov2, *([*FULL, "--budget", args.budget] if args.full else [])]
+    options += [
+        "--dataset_name",
+        args.data,
+        "--feature_extractor",
+        args.dinov2,
+        *([*FULL, "--budget", args.budget] if args.full else []),
+    ]
     parser = GenkitParser((ComparisonArguments, FineTuningDataArguments, ComparisonOutputArguments))
     compared, data, output = parser.parse_args_into_dataclasses(options)
     command = f"python benchmarks/families.py{' --full' if args.full else ''}"

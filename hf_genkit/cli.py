@@ -3,6 +3,7 @@
 import argparse
 import ast
 import difflib
+import os
 import runpy
 import shlex
 import shutil
@@ -16,6 +17,8 @@ from pathlib import Path
 
 
 LAUNCH_CONFIGS = "accelerate_configs"
+NO_READER = 128 + 13
+"""The exit status of a program that writes to a pipe which nobody reads any more (by SIGPIPE, which Windows lacks)."""
 EXAMPLES = """examples:
   hf-genkit recipes
   hf-genkit run distill --config fashion_mnist --output_dir student
@@ -214,7 +217,17 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         `int`: The exit status.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    try:
+        try:
+            return _main(sys.argv[1:] if argv is None else argv)
+        finally:
+            print(end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return NO_READER
+
+
+def _main(argv: list[str]) -> int:
     if argv[:1] == ["verify"]:  # all other words, --help among them, are its own
         sys.argv = ["hf-genkit verify", *argv[1:]]
         runpy.run_module("hf_genkit.verify", run_name="__main__", alter_sys=True)
@@ -222,6 +235,8 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.function(args)
+    except BrokenPipeError:
+        raise
     except (ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
         trainer,
         data,
         data_args,
-        results=anomaly_results(report),
+        results=anomaly_results(report, anomaly_args),
         metrics={row["Metric"]: row["Value"] for row in report.rows()} | {"threshold": report.threshold},
         command=command,
         seconds=time.time() - start,

@@ -15,7 +15,6 @@ models. Without --config or --dataset_name it runs recipes/distill/digits.yaml o
 folder gets the first seed's distilled student, its card (README.md), curves.png and results.json; the rest is in its runs/.
 """
 
-import shlex
 import sys
 from dataclasses import replace
 from functools import cache, partial
@@ -25,7 +24,7 @@ from accelerate import PartialState
 from transformers import set_seed
 
 from hf_genkit import FineTuningDataArguments, GenkitParser, add_lora
-from hf_genkit.arguments import chosen_method, recipe_terminal
+from hf_genkit.arguments import chosen_method, recipe_command, recipe_terminal
 from hf_genkit.compress import ModelPair
 from hf_genkit.trainers import ComparisonReport, last_whole_checkpoint
 from hf_genkit.trainers.distillation_methods import METHODS, distilling_trainer, on_labels_alone, share_cache
@@ -33,7 +32,7 @@ from hf_genkit.trainers.progress import show_one_line
 
 
 def main(argv: list[str]) -> None:
-    command = f"accelerate launch recipes/distill.py {shlex.join(argv)}".strip()
+    command = recipe_command(["recipes/distill.py", *argv])
     method = chosen_method(argv)
     default = Path(__file__).with_suffix("") / f"{'digits' if method == 'offline' else method}.yaml"
     models_class, config_class = METHODS[method]

@@ -16,13 +16,12 @@ Without --config it runs recipes/search/digits.yaml. The output folder gets stud
 and best.yaml, which the recipe runs. A search that was stopped goes on with the same command and --resume.
 """
 
-import shlex
 import signal
 import sys
 from pathlib import Path
 
 from hf_genkit import GenkitParser
-from hf_genkit.arguments import SearchArguments, recipe_terminal
+from hf_genkit.arguments import SearchArguments, recipe_command, recipe_terminal
 from hf_genkit.cli import find_config, recipes_folder
 from hf_genkit.tuning import Recipe, Search, SearchSpace, check_single_process, recipe_script, write_report
 
@@ -39,7 +38,7 @@ def main(argv: list[str]) -> None:
         print(note)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     search.run(recipe.run)
-    write_report(search, recipe, f"accelerate launch {shlex.join(['recipes/search.py', *argv])}")
+    write_report(search, recipe, recipe_command(["recipes/search.py", *argv]))
 
 
 if __name__ == "__main__":

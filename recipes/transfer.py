@@ -16,7 +16,6 @@ folder gets the variant that was best on the validation split, of the first seed
 and results.json; all runs stay in its folder runs/.
 """
 
-import shlex
 import sys
 from dataclasses import replace
 from functools import cache
@@ -26,7 +25,7 @@ from accelerate import PartialState
 from transformers import set_seed
 
 from hf_genkit import DataArguments, GenkitParser
-from hf_genkit.arguments import TransferArguments, recipe_terminal
+from hf_genkit.arguments import TransferArguments, recipe_command, recipe_terminal
 from hf_genkit.data import load_data
 from hf_genkit.trainers import FineTuningConfig, FineTuningTrainer, last_whole_checkpoint
 from hf_genkit.trainers.progress import show_one_line
@@ -35,7 +34,7 @@ from hf_genkit.tuning.transfer_report import TransferReport, variant_name
 
 
 def main(argv: list[str]) -> None:
-    command = f"accelerate launch recipes/transfer.py {shlex.join(argv)}".strip()
+    command = recipe_command(["recipes/transfer.py", *argv])
     default = Path(__file__).with_suffix("") / "digits.yaml"
     parser = GenkitParser((TransferArguments, DataArguments, FineTuningConfig), default)
     transfer_args, data_args, args = parser.parse_args_into_dataclasses(argv)

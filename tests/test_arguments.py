@@ -1,11 +1,13 @@
 import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from hf_genkit import DataArguments, DistillationConfig, GenkitParser, TeacherStudentArguments
-from hf_genkit.arguments import parse_terms, recipe_terminal
+from hf_genkit.arguments import commands, parse_terms, recipe_command, recipe_terminal
 from hf_genkit.losses import DISTILLATION_LOSSES
 
 
@@ -332,3 +334,28 @@ def test_terms_are_a_name_or_names_with_weights():
 def test_terms_that_are_none_are_refused_in_one_sentence(value, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         parse_terms("feature_loss", value, ["mse", "attention"])
+
+
+@pytest.mark.parametrize(
+    ("installed", "expected"),
+    [
+        (False, "accelerate launch recipes/train_vae.py --config recipes/train_vae/digits.yaml --seed 1"),
+        (True, "hf-genkit run train_vae --config digits --seed 1"),
+    ],
+)
+def test_the_command_in_a_card_can_be_typed_elsewhere(installed, expected, tmp_path, monkeypatch):
+    """`hf-genkit run --config digits` hands the recipe a path that only this machine has."""
+    package = tmp_path / "hf_genkit"
+    recipes = package / "recipes" if installed else tmp_path / "recipes"
+    (recipes / "train_vae").mkdir(parents=True)
+    (recipes / "train_vae" / "digits.yaml").write_text("")
+    monkeypatch.setattr(commands, "PACKAGE", package)
+    config = str(recipes / "train_vae" / "digits.yaml")
+    script = "recipes/train_vae.py"
+    assert recipe_command([script, "--config", config, "--seed", "1"]) == expected
+    assert recipe_command([script, f"--config={config}", "--seed", "1"]) == expected.replace("--config ", "--config=")
+    monkeypatch.chdir(tmp_path)
+    Path("digits.yaml").write_text("")
+    for words in (["--config", "digits.yaml"], ["--output_dir", "a b"]):  # the user's own
+        assert recipe_command([script, *words]).endswith(shlex.join(words))
+    assert recipe_command([script]) == expected.partition(" --config")[0]

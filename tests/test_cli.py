@@ -84,6 +84,19 @@ def test_the_list_has_every_recipe_with_every_config(capsys):
         assert set(re.split(r",\s+", found.group(2))) == configs
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_who_has_seen_enough_ends_it_quietly(unbuffered):
+    """As in `hf-genkit recipes | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    words = [sys.executable, "-c", COMMAND, "recipes"]
+    done = subprocess.run(words, cwd=REPOSITORY, env=env, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert done.stderr == b""
+    assert done.returncode == 128 + signal.SIGPIPE
+
+
 def test_a_copy_is_the_recipe_and_its_configs_and_is_overwritten_by_none(tmp_path, capsys):
     folder = tmp_path / "my recipes"
     assert cli.main(["copy", "train_vae", str(folder)]) == 0

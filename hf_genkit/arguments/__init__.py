@@ -1,6 +1,7 @@
 """What recipes are told: the parser of command lines and YAML files, argument dataclasses, and checks of values."""
 
 from .checks import check_choice, check_range, nearest, parse_json, parse_terms
+from .commands import recipe_command
 from .comparison_arguments import ComparisonArguments, ComparisonOutputArguments
 from .compression_arguments import CompressionArguments, Link
 from .demo_arguments import DemoArguments
@@ -64,5 +65,6 @@ __all__ = [
     "nearest",
     "parse_json",
     "parse_terms",
+    "recipe_command",
     "recipe_terminal",
 ]

@@ -13,6 +13,7 @@ COMPARED_TASKS = (
     "image-classification",
     "text-classification",
     "text-generation",
+    "automatic-speech-recognition",
 )
 FAMILIES = ("vae", "gan", "diffusion")
 CLOCKS = ("wall", "cpu")
@@ -116,7 +117,7 @@ class ComparisonArguments:
     )
     trust_remote_code: bool = field(
         default=False,
-        metadata={"help": "Run modeling code that comes with the repo of a classifier or language model."},
+        metadata={"help": "Run modeling code that comes with the repo of a model of a task."},
     )
 
     def __post_init__(self):
@@ -162,3 +163,18 @@ class ComparisonOutputArguments:
     output_dir: str = field(default="outputs/comparison", metadata={"help": "Folder of the report and the models."})
     use_cpu: bool = field(default=False, metadata={"help": "Run on the CPU even where there is an accelerator."})
     license: str | None = field(default=None, metadata={"help": "License of the trained models for their cards."})
+    push_to_hub: bool = field(
+        default=False, metadata={"help": "Push the report to the Hub, as a static Space that shows it."}
+    )
+    hub_space_id: str | None = field(
+        default=None,
+        metadata={"help": "The Space: 'name' or 'namespace/name'; default: the output folder's name."},
+    )
+    hub_token: str | None = field(
+        default=None, metadata={"help": "Token with write permission; default: the login's."}
+    )
+    hub_private_repo: bool | None = field(default=None, metadata={"help": "Whether a new Space is private."})
+
+    def __post_init__(self):
+        if self.hub_space_id is not None and not self.push_to_hub:
+            raise ValueError(f"`hub_space_id` is '{self.hub_space_id}', but `push_to_hub` is not set.")

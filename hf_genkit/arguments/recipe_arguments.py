@@ -141,6 +141,7 @@ class AnomalyArguments:
             "help": "Another data set as the anomalies: Hub id, local folder, or 'digits'; resized to the normal one."
         },
     )
+    anomaly_revision: str | None = field(default=None, metadata={"help": "Commit, tag or branch to pin it to."})
     anomaly_split: str = field(default="test", metadata={"help": "Its split."})
     anomaly_kind: str = field(
         default="reconstruction",

@@ -7,7 +7,7 @@ import torch
 from accelerate import PartialState
 
 from ..arguments import FineTuningDataArguments, GenerativeModelArguments
-from ..arguments.comparison_arguments import ComparisonArguments, ComparisonOutputArguments
+from ..arguments.comparison_arguments import IMAGES, ComparisonArguments, ComparisonOutputArguments
 from ..data import ImageData, load_data
 from ..evaluation import PictureJudge
 from ..report.blocks import Report
@@ -19,7 +19,9 @@ from .budget import CLOCK_NAMES, Budget
 from .claiming import RESULTS, claimed, device_name, versions
 from .control import cross_fades, judge_control, smoothness
 from .families import FAMILIES
+from .findings import budget_words
 from .judging import judge_painter, network_cost
+from .kinds import check_kinds
 from .painters import Painter, check_alike, load_painter
 from .pictures import draw_pictures
 from .story import tell
@@ -69,6 +71,7 @@ class PictureComparison:
             num_sample_pictures=36,
             license=output.license,
         )
+        check_kinds(args.models, IMAGES)
         with PartialState().main_process_first():
             data = ImageData(load_data(**data_args.for_loading()), **data_args.image_columns())
             self.pictures = Pictures.load(data, data_args)
@@ -208,7 +211,7 @@ class PictureComparison:
         real, drawn = min(len(self.pictures.test), args.max_real_pictures), args.num_judged_pictures
         side = self.pictures.side
         trained = {
-            "Budget": f"{args.budget} for each model and seed"
+            "Budget": f"{budget_words(args.budget)} for each model and seed"
             + (
                 f" ({CLOCK_NAMES[args.clock]} within training steps)"
                 if Budget.from_string(args.budget).seconds

@@ -1,9 +1,15 @@
 """The results of a comparison as its report reads them: by model, over seeds, as short texts."""
 
+import math
 import statistics
 from collections.abc import Callable
 
+from ..arguments.comparison_arguments import BUDGET
 from ..evaluation import Interval, mean_interval
+
+
+PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+UNIT_WORDS = {"s": "seconds", "m": "minutes", "h": "hours", "steps": "steps", "flops": "FLOPs"}
 
 
 class Found:
@@ -80,6 +86,19 @@ def capital(text: str) -> str:
 def milliseconds(seconds: float) -> str:
     """A short time with its unit."""
     return f"{number(1000 * seconds)} ms" if seconds < 1 else f"{number(seconds)} s"
+
+
+def flops(value: float) -> str:
+    """A number of FLOPs with its unit."""
+    power = min(max(0, int(math.log10(value)) // 3), len(PREFIXES) - 1) if value >= 1 else 0
+    return f"{number(value / 1000**power)} {PREFIXES[power]}FLOPs"
+
+
+def budget_words(text: str) -> str:
+    """A budget as it stands in a sentence: "30s" is 30 seconds."""
+    amount, unit = BUDGET.fullmatch(text.strip()).groups()
+    words = UNIT_WORDS[unit.lower()]
+    return f"{amount} {words.removesuffix('s') if float(amount) == 1 and unit.lower() != 'flops' else words}"
 
 
 def seconds_of(run: dict) -> float:

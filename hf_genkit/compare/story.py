@@ -4,7 +4,7 @@ import statistics
 
 from ..evaluation import METRIC_NAMES, paired_difference
 from ..report.blocks import Report, Section, Table, Text
-from .findings import Found, article, capital, milliseconds, number, seconds_of, with_ends
+from .findings import Found, article, budget_words, capital, flops, milliseconds, number, seconds_of, with_ends
 from .story_figures import control_section, cost_section, curves_section, samples_section, speed_section
 
 
@@ -50,11 +50,11 @@ def summary(found: Found) -> list[str]:
     order, said = found.by_fd(), []
     best, floor = order[0], found.results["floor"][f"fd_{found.slug}"]
     said.append(
-        f"Nearest to real pictures is {article(best)}: FD {with_ends(found.interval(best, 'fd'))}, where as many real "
+        f"Nearest to real pictures is {article(best)}: FD {with_ends(found.interval(best, 'fd'), 0.0)}, where as many real "
         f"pictures score {number(floor)}."
     )
     if len(order) > 1:
-        others = ", ".join(f"{article(name)} {with_ends(found.interval(name, 'fd'))}" for name in order[1:])
+        others = ", ".join(f"{article(name)} {with_ends(found.interval(name, 'fd'), 0.0)}" for name in order[1:])
         said.append(f"The others: {others}.")
         said.append(difference(found, order[1], best))
     slow, fast = (
@@ -133,7 +133,7 @@ def axes(found: Found, name: str) -> dict[str, str]:
         "Architecture": architecture(found, name),
         "Compute": f"{number(statistics.mean(run['steps'] for run in runs))} steps in "
         f"{number(statistics.mean(run['seconds'] for run in runs))} s, "
-        f"{statistics.mean(run['flops'] for run in runs):.2g} FLOPs",
+        f"{flops(statistics.mean(run['flops'] for run in runs))}",
     }
     if name not in found.judged:
         return {**column, "Stability": stability(found, name)}
@@ -202,7 +202,7 @@ def caveats_section(found: Found) -> Section:
     ]
     if found.is_trained:
         notes += [
-            f"- A budget of {found.results['settings']['budget']} favours what learns in few steps. A diffusion model "
+            f"- A budget of {budget_words(found.results['settings']['budget'])} favours what learns in few steps. A diffusion model "
             "takes more of them and gains longer from more training: a larger budget may change the order.",
             "- The three networks are of like size, not equally good designs. Each family was given one set of "
             "options and none was searched for on these data.",

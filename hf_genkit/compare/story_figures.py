@@ -5,10 +5,11 @@ import statistics
 from ..report.blocks import Chart, Picture, Pictures, Section, Series, Table
 from .budget import CLOCK_NAMES
 from .control import POINTS
-from .findings import Found, milliseconds, number, seconds_of, with_ends
+from .findings import Found, flops, milliseconds, number, seconds_of, with_ends
 
 
 FADE = "cross-fade of real pixels"
+PEAK = "Peak memory"
 LOSSES = {"loss": "loss", "generator_loss": "generator", "discriminator_loss": "discriminator"}
 
 
@@ -37,17 +38,17 @@ def speed_section(found: Found) -> Section:
             line.points.append((1000 * seconds, fd.mean))
             line.labels.append(f"{point['steps']} steps" if len(points) > 1 else name)
             if fd.low is not None:
-                line.low.append(fd.low)
+                line.low.append(max(0.0, fd.low))
                 line.high.append(fd.high)
             rows.append(
                 {
                     "Model": name,
                     "Steps": point["steps"],
-                    "FD": with_ends(fd),
+                    "FD": with_ends(fd, 0.0),
                     "A picture, in a batch of 100": milliseconds(seconds),
                     "A step of it": milliseconds(seconds / point["steps"]),
                     "A picture alone": milliseconds(alone),
-                    "FLOPs of a picture": f"{point['flops']:.2g}",
+                    "FLOPs of a picture": flops(point["flops"]),
                 }
             )
         series.append(line)
@@ -142,12 +143,13 @@ def cost_section(found: Found) -> Section:
         first = next(iter(columns.values()))
         rows = [{"Of a run": line, **{name: column[line] for name, column in columns.items()}} for line in first]
         rows = [row for row in rows if any(row[name] for name in columns)]
+        peak = "; the peak is what torch had allocated on the GPU" if rows[-1]["Of a run"] == PEAK else ""
         caption = (
             "Means over the seeds, in all three currencies. Steps are optimizer steps; of a GAN each is one phase, "
             "the discriminator's or the generator's. Seconds are those between the beginning and the end of optimizer "
             "steps. FLOPs are those of matrix products and convolutions, forward and backward, counted in one step of "
             "each phase. Memory is that of weights with their moving averages, gradients and the optimizer's state, "
-            "counted, without activations; the peak is what torch had allocated on a GPU."
+            f"counted, without activations{peak}."
         )
         blocks.append(Table("Training", rows, caption, found.command))
     rows = [
@@ -155,7 +157,7 @@ def cost_section(found: Found) -> Section:
             "Model": name,
             "Parameters for sampling": f"{found.whole[name][0]['sampling_parameters']:,}",
             "Their size": f"{found.whole[name][0]['sampling_bytes'] / 1e6:.2f} MB",
-            "FLOPs of a picture": f"{found.whole[name][0]['points'][-1]['flops']:.2g}",
+            "FLOPs of a picture": flops(found.whole[name][0]["points"][-1]["flops"]),
             "Time of a picture": milliseconds(found.median(name, seconds_of)),
         }
         for name in found.judged
@@ -175,13 +177,13 @@ def training_cost(found: Found, name: str) -> dict[str, str]:
         "Trained parameters": f"{first['parameters']:,}",
         "Optimizer steps": number(steps),
         "Seconds in steps": number(seconds),
-        "FLOPs": f"{_mean(runs, 'flops'):.2g}",
+        "FLOPs": flops(_mean(runs, "flops")),
         "Images seen": number(_mean(runs, "images")),
-        "A step": f"{milliseconds(seconds / max(1, steps))}, {plan['step_flops']:.2g} FLOPs",
+        "A step": f"{milliseconds(seconds / max(1, steps))}, {flops(plan['step_flops'])}",
         "Whole run, with data and logs": f"{number(_mean(runs, 'whole_seconds'))} s",
         "Fitting a prior after it": f"{number(after)} s" if after > 1e-3 else "",
         "Memory between steps": f"{kept / 1e6:.1f} MB",
-        "Peak memory": "" if first["peak_bytes"] is None else f"{first['peak_bytes'] / 1e6:.0f} MB",
+        PEAK: "" if first["peak_bytes"] is None else f"{first['peak_bytes'] / 1e6:.0f} MB",
     }
 
 

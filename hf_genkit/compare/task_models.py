@@ -1,65 +1,28 @@
-"""Classifiers and language models side by side: accuracy or perplexity against bytes and time, on the same samples."""
+"""Models of a task side by side, on the same samples: what each gets right, its bytes and its time."""
 
-import json
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
-from transformers.utils import cached_file
+from transformers.utils import CONFIG_NAME, cached_file
 
 from ..arguments import FineTuningDataArguments
-from ..arguments.comparison_arguments import ComparisonArguments, ComparisonOutputArguments
+from ..arguments.comparison_arguments import ComparisonArguments
 from ..compress.chain_report import ROUNDS
 from ..compress.onnx_model import ONNX_NAME, OnnxModel, load_onnx
 from ..data import BatchCollator
-from ..evaluation import Interval, measure_efficiency, ratio_interval, wilson_interval
-from ..report.blocks import Report
-from ..trainers.generative_config import GenerativeConfig
+from ..evaluation import measure_efficiency
 from ..trainers.model_source import ModelSource
 from ..trainers.task_data import TaskData
 from ..trainers.tasks import AUTO_CLASSES, CLASSIFICATION, line_up
-from .claiming import RESULTS, claimed
-from .task_story import tell_tasks
+from .judged_models import JudgedModel
 
 
-@dataclass
-class JudgedModel:
-    """
-    A model and what it is worth on the test split.
-
-    Args:
-        name (`str`): What it is called.
-        parts, wholes (`list[float]`): Of each sample: 1 where the answer is right, and 1; of a language model the sum of the
-            negative log-likelihoods of its tokens, and their number.
-        parameters (`int`): How many there are, in any number of bits.
-        size_bytes (`int`): The files of the weights.
-        latency_ms (`float`): Median time of a pass with one sample.
-        latency_ms_iqr (`tuple[float, float]`): Quartiles of the rounds' medians.
-    """
-
-    name: str
-    parts: list[float]
-    wholes: list[float]
-    parameters: int = 0
-    size_bytes: int = 0
-    latency_ms: float = 0.0
-    latency_ms_iqr: tuple[float, float] = (0.0, 0.0)
-
-    def quality(self, task: str) -> Interval:
-        """Accuracy with the interval of Wilson over the samples; mean negative log-likelihood with a bootstrap's."""
-        if task in CLASSIFICATION:
-            return wilson_interval(round(sum(self.parts)), len(self.parts))
-        return ratio_interval(self.parts, self.wholes)
-
-    def minus(self, other: "JudgedModel") -> Interval:
-        """The difference to another model on the same samples, with the interval of a bootstrap over pairs."""
-        pairs = zip(self.parts, other.parts, strict=True)
-        return ratio_interval([one - another for one, another in pairs], self.wholes)
+WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "pytorch_model*.bin")
+"""Files of a model's weights, of which the first that are there are loaded."""
 
 
 class TaskModels:
@@ -138,16 +101,13 @@ class TaskModels:
         titles = [Path(name).name for name in self.args.models]
         names = self.args.models if len(set(titles)) < len(titles) else titles
         models = {name: self.load(name) for name in self.args.models}
-        judged = []
-        for title, (name, model) in zip(names, models.items(), strict=True):
-            judged.append(JudgedModel(title, *per_sample(model, self.task, self.batches(name))))
-        samples = {name: _inputs(next(self.batches(name))) for name in models}
+        self.prepare(models)
+        judged = [self.judge_one(title, *pair) for title, pair in zip(names, models.items(), strict=True)]
+        if len(judged[0].parts) < 2:
+            raise ValueError("There is 1 sample to judge by, but an interval over samples needs 2 or more.")
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        rounds = [
-            [measure_efficiency(model, samples[name], repeats=10, warmup=3) for name, model in models.items()]
-            for _ in range(ROUNDS)
-        ]
+        rounds = [[self.measure(name, model) for name, model in models.items()] for _ in range(ROUNDS)]
         torch.set_num_threads(threads)
         for number, one in enumerate(judged):
             times = [found[number]["latency_ms"] for found in rounds]
@@ -155,6 +115,18 @@ class TaskModels:
             one.parameters, one.size_bytes = rounds[0][number]["parameters"], rounds[0][number]["size_bytes"]
             one.latency_ms, one.latency_ms_iqr = median, (low, high)
         return judged
+
+    def prepare(self, models: Mapping[str, PreTrainedModel | OnnxModel]) -> None:
+        """Takes the samples by which models are timed."""
+        self.samples = {name: _inputs(next(self.batches(name))) for name in models}
+
+    def judge_one(self, title: str, name: str, model: PreTrainedModel | OnnxModel) -> JudgedModel:
+        """What a model is worth, without what it costs."""
+        return JudgedModel(title, *per_sample(model, self.task, self.batches(name)))
+
+    def measure(self, name: str, model: PreTrainedModel | OnnxModel) -> dict:
+        """What [`~hf_genkit.evaluation.measure_efficiency`] finds with one sample."""
+        return measure_efficiency(model, self.samples[name], repeats=10, warmup=3, size_bytes=saved_bytes(name))
 
 
 @torch.inference_mode()
@@ -196,30 +168,10 @@ def is_onnx(name: str) -> bool:
     return Path(name, ONNX_NAME).is_file()
 
 
-def compare_task_models(
-    args: ComparisonArguments,
-    data_args: FineTuningDataArguments,
-    output: ComparisonOutputArguments,
-    command: str,
-) -> Report | None:
-    """
-    Judges classifiers or language models that are given by name, and writes results.json.
-
-    Args:
-        args ([`~hf_genkit.arguments.ComparisonArguments`]): Which models and which task.
-        data_args ([`~hf_genkit.FineTuningDataArguments`]): Where the data come from.
-        output ([`~hf_genkit.arguments.ComparisonOutputArguments`]): Where it goes.
-        command (`str`): The command that is run.
-
-    Returns:
-        [`~hf_genkit.report.blocks.Report`], or `None` on processes other than the first.
-    """
-    folder, common = Path(output.output_dir), GenerativeConfig(output.output_dir, use_cpu=output.use_cpu)
-    models = TaskModels(args, data_args, common.device)
-    with claimed(folder, common, args, data_args):
-        if not PartialState().is_main_process:
-            return None
-        judged = models.judge()
-    results = {"task": args.task, "models": [asdict(one) for one in judged], "command": command}
-    (folder / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    return tell_tasks(judged, args.task, models.data, data_args, command)
+def saved_bytes(name: str) -> int:
+    """Bytes of the weights of a model as it was saved: in a folder, or in the cache of what was fetched from the Hub."""
+    if is_onnx(name):
+        return Path(name, ONNX_NAME).stat().st_size
+    folder = Path(cached_file(name, CONFIG_NAME)).parent
+    files = next(found for found in (list(folder.glob(pattern)) for pattern in WEIGHTS) if found)
+    return sum(file.stat().st_size for file in files)

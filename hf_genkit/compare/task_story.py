@@ -1,24 +1,21 @@
-"""What a comparison of classifiers or language models found, as a report."""
+"""What a comparison of classifiers, language models or models of speech found, as a report."""
 
 import math
-from typing import TYPE_CHECKING
 
 from ..arguments import FineTuningDataArguments
-from ..evaluation import Interval
+from ..evaluation import PERPLEXITY, ComparedMetric, Interval
 from ..report.blocks import Chart, Report, Section, Series, Table, Text
 from ..trainers.generation_report import dataset_facts
+from ..trainers.judging import metric_of
 from ..trainers.task_data import TaskData
-from ..trainers.tasks import CLASSIFICATION
+from ..trainers.tasks import SPEECH
 from .claiming import device_name, versions
 from .findings import number
-
-
-if TYPE_CHECKING:
-    from .task_models import JudgedModel
+from .judged_models import JudgedModel, JudgedSpeechModel
 
 
 def tell_tasks(
-    judged: list["JudgedModel"], task: str, data: TaskData, data_args: FineTuningDataArguments, command: str
+    judged: list[JudgedModel], task: str, data: TaskData, data_args: FineTuningDataArguments, command: str
 ) -> Report:
     """
     Results as a report, the answer first.
@@ -30,43 +27,43 @@ def tell_tasks(
         data_args ([`~hf_genkit.FineTuningDataArguments`]): Where that came from.
         command (`str`): The command that measured it.
     """
-    right = task in CLASSIFICATION
-    title = "Accuracy" if right else "Perplexity"
-    qualities = {one.name: shown(one.quality(task), right) for one in judged}
-    rows = [row(one, judged[0], task, title, qualities[one.name]) for one in judged]
+    metric = metric_of(task)
+    title = metric.title
+    qualities = {one.name: shown(one.quality(task), metric) for one in judged}
+    rows = [row(one, judged[0], metric, qualities[one.name]) for one in judged]
     caption = (
         f"Intervals are 95 %: of {title.lower()} over the {len(judged[0].parts):,} samples, of the difference to "
         f"'{judged[0].name}' over the same samples in pairs, by a bootstrap. "
-        + ("" if right else "Perplexities are compared as a ratio. ")
-        + "Size is that of the saved weights; latency the median of a pass with one sample on one thread, with "
-        "quartiles, taken in turns."
+        + ("Perplexities are compared as a ratio. " if metric is PERPLEXITY else "")
+        + f"Size is that of the saved weights; {latency(judged[0])}"
     )
-    best = {title: "high" if right else "low", "Size": "low", "Latency": "low"}
+    best = {title: "low" if metric.lower_is_better else "high", "Size": "low", "Latency": "low"}
+    best |= {"Character error rate": "low"} if task == SPEECH else {}
+    sample = "clip" if task == SPEECH else "sample"
+    axes = {
+        "size": ("MB on disk", lambda one: one.size_bytes / 1e6),
+        "latency": (f"ms for one {sample}", lambda one: one.latency_ms),
+    }
     charts = [
-        chart(
-            judged, qualities, f"{title} against size", "MB on disk", title, command, lambda one: one.size_bytes / 1e6
-        ),
-        chart(
-            judged,
-            qualities,
-            f"{title} against latency",
-            "ms for one sample",
-            title,
-            command,
-            lambda one: one.latency_ms,
-        ),
+        chart(judged, qualities, f"{title} against {name}", axis, title, command, read)
+        for name, (axis, read) in axes.items()
     ]
     notes = [
         "- One data set and one trained model each: the intervals cover the choice of test samples, not the training.",
         "- Latency depends on the machine and on what else it does; compare what was measured together.",
     ]
+    if task == SPEECH:
+        notes += [
+            "- Transcripts are compared in lower case and without punctuation, and of English with numbers as digits.",
+            "- A model that repeats itself makes more wrong words than there are, and takes as long as it goes on.",
+        ]
     names = [f"'{one.name}'" for one in judged]
     facts = dataset_facts(data.data, data_args)
     return Report(
         f"{', '.join(names[:-1])} and {names[-1]}: {title.lower()} against size and time",
-        summary(judged, task, title, qualities),
+        summary(judged, metric, qualities),
         {
-            "Data": f"{facts.name}, {len(judged[0].parts):,} samples of the split '{facts.split}'",
+            "Data": f"{facts.name}, {len(judged[0].parts):,} {sample}s of the split '{facts.split}'",
             "Task": task,
             "Hardware": device_name(),
             "Versions": versions(),
@@ -79,30 +76,44 @@ def tell_tasks(
     )
 
 
-def shown(interval: Interval, right: bool) -> Interval:
-    """Accuracy as it is, a mean negative log-likelihood as perplexity."""
-    if right:
+def latency(first: JudgedModel) -> str:
+    """How the time of a sample was measured, as the end of a sentence."""
+    if isinstance(first, JudgedSpeechModel):
+        return (
+            f"latency the median time to write down one clip on one thread, the mean over {first.timed_clips} of "
+            f"{first.clip_seconds:.1f} seconds on average, with quartiles, taken in turns. The real-time factor is the "
+            "time for a second of speech: below 1 is faster than it is spoken."
+        )
+    return "latency the median of a pass with one sample on one thread, with quartiles, taken in turns."
+
+
+def shown(interval: Interval, metric: ComparedMetric) -> Interval:
+    """A mean negative log-likelihood as perplexity, and everything else as it is."""
+    if metric is not PERPLEXITY:
         return interval
-    low, high = (None if end is None else math.exp(end) for end in (interval.low, interval.high))
-    return Interval(math.exp(interval.mean), low, high, interval.n)
+    return Interval(math.exp(interval.mean), math.exp(interval.low), math.exp(interval.high), interval.n)
 
 
-def row(one: "JudgedModel", first: "JudgedModel", task: str, title: str, quality: Interval) -> dict:
+def row(one: JudgedModel, first: JudgedModel, metric: ComparedMetric, quality: Interval) -> dict:
     """A model as a row of the table."""
-    right = task in CLASSIFICATION
-    text = (lambda value: f"{value:.4f}") if right else number
-    cells = {"Model": one.name, title: f"{text(quality.mean)} ({text(quality.low)} to {text(quality.high)})"}
-    gap, sign = shown(one.minus(first), right), "+.4f" if right else ".3f"
+    is_ratio = metric is PERPLEXITY
+    text = number if is_ratio else metric.shown
+    cells = {"Model": one.name, metric.title: f"{text(quality.mean)} ({text(quality.low)} to {text(quality.high)})"}
+    gap, sign = shown(one.minus(first), metric), ".3f" if is_ratio else "+.4f"
     beside = "" if one is first else f"{gap.mean:{sign}} ({gap.low:{sign}} to {gap.high:{sign}})"
-    cells[f"{'Minus' if right else 'Over'} {first.name}"] = beside
+    cells[f"{'Over' if is_ratio else 'Minus'} {first.name}"] = beside
     low, high = one.latency_ms_iqr
-    return cells | {
+    is_speech = isinstance(one, JudgedSpeechModel)
+    if is_speech:
+        cells["Character error rate"] = metric.shown(one.character_errors.mean)
+    cells |= {
         "Parameters": f"{one.parameters:,}",
         "Size": f"{one.size_bytes / 1e6:.2f} MB",
         "Smaller": f"{first.size_bytes / one.size_bytes:.1f} times",
-        "Latency": f"{one.latency_ms:.2f} ms ({low:.2f} to {high:.2f})",
+        "Latency": f"{number(one.latency_ms)} ms ({number(low)} to {number(high)})",
         "Faster": f"{first.latency_ms / one.latency_ms:.1f} times",
     }
+    return cells | ({"Real-time factor": number(one.real_time_factor)} if is_speech else {})
 
 
 def chart(judged, qualities, name, x, y, command, read) -> Chart:
@@ -120,13 +131,15 @@ def chart(judged, qualities, name, x, y, command, read) -> Chart:
     return Chart(name, x, y, series, "scatter", log_x=True, caption="Further left costs less.", command=command)
 
 
-def summary(judged: list["JudgedModel"], task: str, title: str, qualities: dict[str, Interval]) -> list[str]:
+def summary(judged: list[JudgedModel], metric: ComparedMetric, qualities: dict[str, Interval]) -> list[str]:
     """What came out, in a few sentences."""
-    right, first = task in CLASSIFICATION, judged[0]
-    best = (max if right else min)(judged, key=lambda one: qualities[one.name].mean)
+    first, title = judged[0], metric.title.lower()
+    means = [qualities[one.name].mean for one in judged]
+    best = min(means) if metric.lower_is_better else max(means)
+    names = [f"'{one.name}'" for one, mean in zip(judged, means, strict=True) if mean == best]
     small = min(judged, key=lambda one: one.size_bytes)
     fast = min(judged, key=lambda one: one.latency_ms)
-    said = [f"'{best.name}' has the best {title.lower()}, {number(qualities[best.name].mean)}."]
+    said = [f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} the best {title}, {number(best)}."]
     gains = ((small, "smallest and the fastest"),) if small is fast else ((small, "smallest"), (fast, "fastest"))
     for one, gain in gains:
         if one is first:
@@ -136,8 +149,8 @@ def summary(judged: list["JudgedModel"], task: str, title: str, qualities: dict[
         sure = "excludes" if gap.low > 0 or gap.high < 0 else "includes"
         smaller, faster = first.size_bytes / one.size_bytes, first.latency_ms / one.latency_ms
         size = f"{smaller:.1f} times smaller and {faster:.1f} times as fast"
-        difference = shown(gap, right)
-        words = f"{difference.mean:+.4f} accuracy" if right else f"{difference.mean:.3f} times the perplexity"
+        difference = shown(gap, metric).mean
+        words = f"{difference:.3f} times the {title}" if metric is PERPLEXITY else f"{difference:+.4f} {title}"
         said.append(
             f"'{one.name}' is the {gain}: {size} as '{first.name}' with {words}, whose 95 % interval over paired "
             f"samples {sure} no difference."

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
+from ..arguments import recipe_command
 from ..evaluation import Interval, measure_efficiency, text_table, wilson_interval
 from ..hub import CardFacts, DatasetFacts, Result, hub_id, write_model_card
 from ..hub.push import ONNX_FOLDER
@@ -18,10 +18,11 @@ from ..trainers.hub_mixin import VERSIONS
 from ..trainers.tasks import AUTO_CLASSES, CLASSIFICATION, line_up
 from .chain import Form
 from .memory import peak_memory
-from .onnx_model import OnnxModel
+from .onnx_model import ONNX_NAME, OnnxModel
 
 
 ROUNDS = 5
+FORM = "form"  # argument of a figure that is of an exported form, not of the weights
 
 
 @dataclass
@@ -205,15 +206,18 @@ def finish_compression(
         limits.append(
             f"It is quantized: loading it needs {_library(quantization)}, and it is not meant to be trained."
         )
-    exported = [form.name for form in forms if isinstance(form.model, OnnxModel)]
+    results = [Result(name.lower(), quality.mean, name=name, args={})]
+    exported = [number for number, form in enumerate(forms) if isinstance(form.model, OnnxModel)]
     if exported:
-        limits.append(f"{ONNX_FOLDER}/model.onnx, for onnxruntime, is the form '{exported[-1]}' of the table.")
+        file, form = f"{ONNX_FOLDER}/{ONNX_NAME}", judged[exported[-1]]
+        limits.append(f"{file}, for onnxruntime, is the form '{form.name}' of the table.")
+        results.append(Result(name.lower(), form.quality.mean, name=f"{name} of {file}", args={FORM: ONNX_FOLDER}))
     facts = CardFacts(
         model_name=(hub_model_id or str(out.resolve())).split("/")[-1],
         task=task,
         auto_class=AUTO_CLASSES[task].__name__,
         dataset=dataset,
-        results=[Result(name.lower(), quality.mean, name=name, args={})],
+        results=results,
         repo_id=hub_model_id,
         license=license,
         base_model=hub_id(base),
@@ -223,7 +227,7 @@ def finish_compression(
         comparison=rows,
         method=method,
         hardware=f"{os.cpu_count()} CPU cores, {seconds:.0f} seconds",
-        command=f"accelerate launch {shlex.join(command)}",
+        command=recipe_command(command),
         versions={name: version(name) for name in VERSIONS},
         limits=limits,
         pictures=[("pareto.png", "Quality against size and latency; filled are the best trade-offs")],

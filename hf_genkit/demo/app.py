@@ -1,12 +1,16 @@
 """The demo of any model: the page that suits its kind, and a server for it."""
 
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
 from ..trainers.tasks import CTC, SPEECH, TEXT_TO_TEXT
 from .classifier import classifier_page, token_page
 from .diffusion import diffusion_page
 from .gan import gan_page
 from .language import gap_page, generation_page
 from .loading import DIFFUSION, DemoModel, load_demo_model
-from .page import CSS, import_gradio
+from .page import CSS, HEAD, import_gradio
 from .sides import check_pair
 from .speech import speech_page
 from .vae import vae_page
@@ -28,6 +32,8 @@ ANSWERING = {
     CTC: speech_page,
 }
 PAGES = {**DRAWING, **ANSWERING}
+TEXTS = ("text-classification", "token-classification", "text-generation", TEXT_TO_TEXT, "fill-mask")
+CLIPS = (SPEECH, CTC)
 
 
 def build_demo(
@@ -70,11 +76,29 @@ def build_demo(
     if teacher_model_name_or_path is not None:
         teacher = load_demo_model(teacher_model_name_or_path)
         check_pair(loaded, teacher)
+    _check_examples(loaded, examples or [])
     title = title or loaded.short_name
     with gradio.Blocks(title=title, analytics_enabled=False) as demo:
         gradio.Markdown(f"# {title}\n\n{_description(loaded, teacher)}", elem_classes="facts")
         PAGES[loaded.kind](loaded, teacher, examples or [])
     return demo
+
+
+def _check_examples(loaded: DemoModel, examples: list[str]) -> None:
+    """A `ValueError` for an example that the page couldn't offer."""
+    if loaded.kind == "gan" and examples:
+        raise ValueError(f"'{loaded.name}' draws from seeds, and takes no examples such as '{examples[0]}'.")
+    if loaded.kind in TEXTS or (loaded.kind == DIFFUSION and loaded.model.text_encoder is not None):
+        return
+    for example in examples:
+        if not Path(example).is_file():
+            raise ValueError(f"The example '{example}' is no file, but '{loaded.name}' takes files.")
+        if loaded.kind in CLIPS:
+            continue
+        try:
+            Image.open(example).close()
+        except UnidentifiedImageError as error:
+            raise ValueError(f"The example '{example}' is no picture.") from error
 
 
 def launch_demo(demo, **options):
@@ -87,11 +111,22 @@ def launch_demo(demo, **options):
 
     Returns:
         What `gradio.Blocks.launch` returns: the app, and its local and its shared address.
+
+    Raises:
+        `OSError`: The port is in use, or can't be had.
     """
     gradio = import_gradio()
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    own = {"theme": theme, "css": CSS, "ssr_mode": False, "footer_links": [], "run_history": False}
-    return demo.launch(**{**own, **options})
+    own = {"theme": theme, "css": CSS, "head": HEAD, "ssr_mode": False, "footer_links": [], "run_history": False}
+    try:
+        return demo.launch(**{**own, **options})
+    except OSError as error:
+        if options.get("server_port") is None:
+            raise
+        where = f"{options.get('server_name') or '127.0.0.1'}, port {options['server_port']}"
+        raise OSError(
+            f"The demo can't listen at {where}: choose another port, or none for the first free one from 7860 on."
+        ) from error
 
 
 def _description(loaded: DemoModel, teacher: DemoModel | None) -> str:

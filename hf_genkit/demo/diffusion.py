@@ -1,5 +1,7 @@
 """The page of a diffusion model: drawing by class or from text, and what it does to given pictures."""
 
+from pathlib import Path
+
 import torch
 
 from ..pipelines import SuperResolutionPipeline
@@ -21,16 +23,18 @@ def diffusion_page(loaded: DemoModel, examples: list[str]) -> None:
 
     Args:
         loaded ([`DemoModel`]): The pipeline.
-        examples (`list[str]`): Files of pictures to choose from.
+        examples (`list[str]`): Files of pictures to choose from, and prompts for a model that reads them.
     """
-    gradio, pipeline = import_gradio(), loaded.model
-    settings = Settings(pipeline)
+    gradio, pipeline, known = import_gradio(), loaded.model, loaded.measured_with()
+    prompts = [example for example in examples if not Path(example).is_file()]
+    examples = [example for example in examples if example not in prompts]
+    settings = Settings(pipeline, prompts, known.get("caption_template"))
     with gradio.Row():
         with gradio.Column(scale=1, min_width=260):
             settings.add()
         with gradio.Column(scale=2, min_width=300):
             if isinstance(pipeline, SuperResolutionPipeline):
-                enlarge_tab(settings, examples)
+                enlarge_tab(settings, examples, known.get("super_resolution_factor"))
                 return
             with gradio.Tab("Draw"):
                 _draw(settings)
@@ -53,7 +57,9 @@ def _draw(settings: Settings) -> None:
     names, shows_steps = settings.names, settings.pipeline.vae is None
 
     def draw(count, *values, progress=gradio.Progress()):  # noqa: B008
-        read, states = settings.read(values), []
+        read = settings.read(values)
+        noise = torch.randn(settings.pipeline.latent_shape, generator=torch.Generator().manual_seed(read["seed"]))
+        states = [noise[None]]
         pictures = settings.run(settings.drawing_pipeline, read, count, progress=progress, on_state=states.append)
         grid = in_rows(pictures, list(names.values()) if names and read["chosen"] == EACH_IN_TURN else [])
         strip = denoising_strip(states, pictures[0])
@@ -64,4 +70,4 @@ def _draw(settings: Settings) -> None:
     button = gradio.Button("Draw", variant="primary")
     outputs = [picture_box("Pictures")]
     outputs += [picture_box("How the first one came out of noise")] if shows_steps else []
-    handle([button.click], draw, [count, *settings.boxes], outputs, api_name="draw")
+    handle([button.click], draw, [count, *settings.boxes], outputs, api_name="draw", show_progress_on=outputs[0])

@@ -1,6 +1,5 @@
 """What a person can set of a diffusion model, and drawing with it."""
 
-import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +17,12 @@ from ..pipelines import (
 )
 from ..pipelines.pipeline_image_diffusion import REPEATABLE
 from .gan import class_box, labels_for
-from .page import check_seed, import_gradio, seed_box
+from .page import check_seed, import_gradio, offer_examples, seed_box
 
 
 OWN = "its own"
-MOST_STEPS = 250
+TIMES_STEPS, LEAST_STEPS = 5, 10
+"""Up to how many times its usual steps a model can be given, and how many at least can be chosen."""
 
 
 @dataclass
@@ -32,10 +32,14 @@ class Settings:
 
     Args:
         pipeline ([`~hf_genkit.pipelines.ImageDiffusionPipeline`]): The model.
+        prompts (`list[str]`, *optional*): Prompts to choose from, where the model reads any; the first is there at once.
+        captions (`str`, *optional*): What the captions in training were like, such as `"the digit {label}"`.
         boxes (`list`, *optional*): Gradio's components, in the order of the values.
     """
 
     pipeline: DiffusionPipeline
+    prompts: list[str] = field(default_factory=list)
+    captions: str | None = None
     boxes: list = field(default_factory=list)
 
     def __post_init__(self):
@@ -58,19 +62,24 @@ class Settings:
         """Adds the boxes to the page."""
         gradio, usual = import_gradio(), self.pipeline.usual
         if self.reads_text:
-            self.boxes.append(gradio.Textbox(label="Prompt", lines=2))
-        if self.names:
-            self.boxes.append(class_box(self.names))
-        self.boxes.append(seed_box())
+            info = f"Its captions in training: {self.captions}" if self.captions else None
+            prompt = gradio.Textbox((self.prompts or [""])[0], label="Prompt", lines=2, info=info)
+            offer_examples(self.prompts, prompt)
+            self.boxes.append(prompt)
+        with gradio.Row():
+            if self.names:
+                self.boxes.append(class_box(self.names))
+            self.boxes.append(seed_box())
         steps = usual["num_inference_steps"]
-        most = min(max(MOST_STEPS, steps), self.pipeline.scheduler.config.num_train_timesteps)
+        most = min(max(TIMES_STEPS * steps, LEAST_STEPS), self.pipeline.scheduler.config.num_train_timesteps)
         self.boxes.append(gradio.Slider(1, most, min(steps, most), step=1, label="Steps"))
         own = f"{OWN} ({type(self.pipeline.scheduler).__name__.removesuffix('Scheduler')})"
         choices = [(own, OWN), *((name, name) for name in SAMPLERS[scheduler_kind(self.pipeline.scheduler)])]
         self.boxes.append(gradio.Dropdown(choices, value=OWN, label="Scheduler"))
         if self.reads_text or self.names:
             scale = usual["guidance_scale"]
-            info = "How far to follow the prompt or the class; 1 for plain, at half of the time."
+            what = "prompt" if self.reads_text else "class"
+            info = f"How closely to follow the {what}; 1 takes half the time."
             self.boxes.append(gradio.Slider(0, max(10, scale), scale, step=0.1, label="Guidance", info=info))
 
     def read(self, values: tuple) -> dict[str, Any]:
@@ -108,10 +117,12 @@ class Settings:
             )
         pipeline = pipeline_class.from_pipe(self.pipeline, scheduler=scheduler)
         pipeline.set_progress_bar_config(disable=True)
-        taken = itertools.count(1)
+        furthest = 0
 
-        def tell(_, index, time, values):
-            progress((next(taken), None), unit="steps")
+        def tell(running, index, time, values):
+            nonlocal furthest
+            furthest = max(furthest, index + 1)  # repainting goes back now and then
+            progress((furthest, len(running.scheduler.timesteps)), unit="steps")
             if on_state is not None:
                 on_state(values["latents"][:1].float().cpu())
 

@@ -65,8 +65,8 @@ def gan_page(loaded: DemoModel) -> None:
     with gradio.Tab("Between two"):
         with gradio.Row():
             ends = [seed_box("First seed"), seed_box("Second seed", 1)]
-            ends.append(gradio.Slider(3, 12, 8, step=1, label="Pictures", min_width=140))
-            ends.append(gradio.Dropdown(["slerp", "linear"], value="slerp", label="Way", min_width=120))
+            ends.append(gradio.Slider(3, 12, 8, step=1, label="Pictures", min_width=220))
+            ends.append(gradio.Dropdown(["slerp", "linear"], value="slerp", label="Interpolation", min_width=120))
             if names:
                 choices = [(name, index) for index, name in names.items()]
                 ends.append(gradio.Dropdown(choices, value=0, label="Class", min_width=120))

@@ -1,20 +1,22 @@
 """The model that a demo shows, found out from its name alone."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import DiffusionPipeline
 from huggingface_hub import ModelCard
-from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedConfig
-from transformers.utils import cached_file
+from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers.utils import CONFIG_NAME, cached_file
 
-from ..hub import is_generated
+from ..evaluation.features import default_device
+from ..hub import is_generated, read_claims
 from ..hub.cards import CARD_NAME
 from ..pipelines import ImageDiffusionPipeline, load_pipeline
 from ..trainers.adapters import count_parameters
 from ..trainers.models import load_processor
-from ..trainers.tasks import CTC, DISTILLED, SPEECH, task_of
+from ..trainers.tasks import CTC, DISTILLED, SPEECH, task_of, tasks_of_config
 from ..tuning.adapters import load_adapter, processor_of
 from ..tuning.lora import adapter_config, load_lora
 
@@ -23,6 +25,7 @@ DIFFUSION = "diffusion"
 PICTURES = {"genkit_vae": "vae", "genkit_vq_vae": "vae", "genkit_gan": "gan", "genkit_gan_generator": "gan"}
 """Kind of demo by model type."""
 MOST_RESULTS = 3
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass
@@ -53,9 +56,17 @@ class DemoModel:
 
     def card(self) -> str | None:
         """The text of its card, if there is one."""
-        options = dict.fromkeys(("missing_entries", "connection_errors"), False)
-        path = cached_file(self.name, CARD_NAME, **{f"_raise_exceptions_for_{key}": no for key, no in options.items()})
-        return None if path is None else open(path, encoding="utf-8").read()
+        return read_file(self.name, CARD_NAME)
+
+    def measured_with(self) -> dict[str, Any]:
+        """With which arguments its card says that it was measured, such as `super_resolution_factor`."""
+        try:
+            claims = read_claims(self.card() or "")
+        except ValueError:  # the card is someone else's
+            return {}
+        return {
+            name: value for each in claims for name, value in {**each.dataset.args, **(each.result.args or {})}.items()
+        }
 
     def description(self) -> str:
         """What its card says of it in a sentence or two, and its first results, as Markdown."""
@@ -87,8 +98,11 @@ def load_demo_model(name: str) -> DemoModel:
     Raises:
         `ValueError`: There is no such model, or no demo of its kind.
     """
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
-    loaded = _pipeline(name) or _adapter(name) or _model(name)
+    device = default_device()
+    try:
+        loaded = _pipeline(name) or _adapter(name) or _model(name)
+    except OSError as error:
+        raise ValueError(f"'{name}' can't be loaded: {str(error).splitlines()[0]}") from error
     loaded.model = loaded.model.to(device)
     if loaded.kind != DIFFUSION:
         loaded.model.eval()
@@ -112,17 +126,39 @@ def _holds_pipeline(name: str) -> bool:
     return True
 
 
-def holds_adapter(name: str) -> bool:
-    """Whether a folder, here or on the Hub, holds an adapter of peft."""
+def read_file(name: str, file: str) -> str | None:
+    """The text of a file in a folder, here or on the Hub; `None` if there is no such file or folder."""
     quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
     try:
-        return cached_file(name, "adapter_config.json", **quiet) is not None
+        path = cached_file(name, file, **quiet)
     except OSError:  # there is nothing of this name at all
-        return False
+        return None
+    return None if path is None else Path(path).read_text(encoding="utf-8")
+
+
+def bases_and_libraries(name: str) -> tuple[list[str], set[str]]:
+    """
+    What loading a model needs beside its own files.
+
+    Args:
+        name (`str`): Hub id or local folder.
+
+    Returns:
+        `tuple[list[str], set[str]]`: The base of an adapter, and which of "peft", "bitsandbytes", "torchao" and
+        other methods of quantization the model and its base need.
+    """
+    bases, libraries = [], set()
+    adapter, config = (json.loads(read_file(name, file) or "{}") for file in (ADAPTER_CONFIG, CONFIG_NAME))
+    if adapter:
+        bases, libraries = [adapter["base_model_name_or_path"]], {"peft"}
+        libraries |= bases_and_libraries(bases[0])[1]
+    if "quantization_config" in config:
+        libraries.add(config["quantization_config"]["quant_method"])
+    return bases, libraries
 
 
 def _adapter(name: str) -> DemoModel | None:
-    if not holds_adapter(name):
+    if read_file(name, ADAPTER_CONFIG) is None:
         return None
     base = adapter_config(name).base_model_name_or_path
     if base is not None and _holds_pipeline(base):
@@ -135,23 +171,19 @@ def _model(name: str) -> DemoModel:
     try:
         config = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
+        if Path(name).exists():
+            raise ValueError(
+                f"'{name}' holds no model that a demo could show, neither whole nor as an adapter."
+            ) from error
         raise ValueError(f"There is no model '{name}', neither as a folder here nor on the Hub.") from error
     if config.model_type in PICTURES:
         return DemoModel(name, PICTURES[config.model_type], AutoModel.from_pretrained(name))
-    task = _task(name, config)
+    tasks = tasks_of_config(config, DISTILLED)
+    if not tasks:
+        raise _no_demo(name, (config.architectures or [config.model_type])[0])
+    task = tasks[0]
     processor = AutoProcessor.from_pretrained(name) if task in (SPEECH, CTC) else load_processor(name, task)
     return DemoModel(name, task, DISTILLED[task].from_pretrained(name, dtype="float32"), processor)
-
-
-def _task(name: str, config: PreTrainedConfig) -> str:
-    """The task that the model's class is for."""
-    architecture = (config.architectures or [config.model_type])[0]
-    for task, auto_class in DISTILLED.items():
-        if type(config) in auto_class._model_mapping:
-            classes = auto_class._model_mapping[type(config)]
-            if architecture in {each.__name__ for each in (classes if isinstance(classes, tuple) else (classes,))}:
-                return task
-    raise _no_demo(name, architecture)
 
 
 def _no_demo(name: str, kind: str) -> ValueError:

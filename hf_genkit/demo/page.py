@@ -4,14 +4,23 @@ import functools
 from collections.abc import Callable, Sequence
 
 
-# Small pictures keep hard edges, and a row of pictures is never wider than a phone.
 CSS = """
-.pixelated img, .pixelated canvas { image-rendering: pixelated; }
+.pixelated canvas { image-rendering: pixelated; }
 .pixelated img { object-fit: contain; width: 100%; }
 .result .image-container { padding-top: 2rem; }
-.gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
+.gradio-container { max-width: 1200px !important; width: 100%; margin: 0 auto !important; }
 .facts p { margin: 0 0 0.3em; }
+@media (max-width: 480px) { .tab-container button { padding: 0 0.3em; font-size: 13px; } }
 """
+# A picture that is enlarged keeps its hard edges, and one that is shown smaller than it is gets smooth ones.
+HEAD = """<script>
+document.addEventListener("load", ({target}) => {
+  if (target.closest?.(".pixelated img")) {
+    const enlarged = target.naturalWidth < target.clientWidth * devicePixelRatio;
+    target.style.imageRendering = enlarged ? "pixelated" : "auto";
+  }
+}, true);
+</script>"""
 HIGHEST_SEED = 2**32 - 1
 
 

@@ -38,8 +38,8 @@ def read_picture(
     image: Image.Image | None, channels: int, size: tuple[int, int], name: str = "picture"
 ) -> torch.Tensor:
     """
-    A picture of any size and mode as a model takes it, cropped to the model's proportions. One that was enlarged with
-    hard edges becomes exactly what it was.
+    A picture of any size and mode as a model was given its pictures in training: cropped to the model's proportions,
+    resized with antialiasing. One that was enlarged with hard edges becomes exactly what it was.
 
     Args:
         image (`PIL.Image.Image`, *optional*): The picture; `None` where a person gave none.
@@ -56,9 +56,10 @@ def read_picture(
     if image is None:
         raise ValueError(f"There is no {name}: upload one, or choose an example.")
     height, width = size
-    factor = image.width // width
-    if factor > 1 and image.size == (factor * width, factor * height):
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB").reduce(factor)
+    if image.width > width and image.width * height == image.height * width:
+        smallest = image.resize((width, height), Image.Resampling.NEAREST)
+        if smallest.resize(image.size, Image.Resampling.NEAREST).tobytes() == image.tobytes():
+            image = smallest
     pixels = torch.from_numpy(to_array(image, channels, size, crop=True).copy())
     return pixels[None].float() / 127.5 - 1
 
@@ -71,6 +72,8 @@ def in_rows(pictures: torch.Tensor, names: Sequence[str] = ()) -> Image.Image:
         pictures (`torch.Tensor` of shape `[N, C, H, W]`): In [-1, 1].
         names (sequence of `str`, *optional*): The classes that took turns, which stand above the pictures.
     """
-    count, columns = len(pictures), 5 if names else min(math.ceil(math.sqrt(len(pictures))), 8)
+    count = len(pictures)
+    fewest = math.ceil(math.sqrt(count))
+    columns = next((columns for columns in range(fewest, 9) if count % columns == 0), min(fewest, 8))
     titles = [names[index % len(names)] for index in range(count)] if names else None
-    return shown(pictures, columns=min(columns, count), titles=titles)
+    return shown(pictures, columns=min(5, count) if names else columns, titles=titles)

@@ -8,6 +8,8 @@ from PIL import Image
 from torch.nn import functional
 
 from ..pipelines import ImageToImagePipeline, InpaintingPipeline, SuperResolutionPipeline
+from ..trainers.diffusion_inputs import enlarge as enlarge_bicubically
+from ..trainers.diffusion_inputs import reduce
 from .diffusion_settings import Settings
 from .gan import EACH_IN_TURN
 from .page import handle, import_gradio, offer_examples, picture_box
@@ -74,14 +76,20 @@ def repaint_tab(settings: Settings, examples: list[str]) -> None:
         return shown(torch.cat([hidden, drawn]), columns=RESULTS + 1, titles=titles)
 
     def take(*values, progress=gradio.Progress()):  # noqa: B008
-        picture = draw_one(settings, values, progress)
-        return {"background": picture, "layers": [], "composite": picture}
+        return unpainted(draw_one(settings, values, progress))
+
+    def take_uploaded(value):
+        # Whoever paints sees the pixels that the model draws, and the brush suits them. What is put into the editor here
+        # counts as uploaded, too.
+        uploaded = value["background"].convert("RGB")
+        picture = shown(read_picture(uploaded, shape[0], tuple(shape[1:])))
+        return gradio.skip() if uploaded.tobytes() == picture.tobytes() else unpainted(picture)
 
     side = LARGE // max(shape[1:]) or 1
     canvas = (side * shape[2], side * shape[1])
     brush = gradio.Brush(default_size=max(16, side), colors=["#e4572e"], color_mode="fixed")
     editor = gradio.ImageEditor(
-        label="Your picture, and a brush", type="pil", format="png", image_mode="RGBA", brush=brush, layers=False,
+        label="Your picture", type="pil", format="png", image_mode="RGBA", brush=brush, layers=False,
         sources=["upload", "clipboard"], transforms=[], canvas_size=canvas, height=LARGE + 90, elem_classes="pixelated",
     )  # fmt: skip
     drawn = gradio.Button("Take a drawn picture")
@@ -89,7 +97,13 @@ def repaint_tab(settings: Settings, examples: list[str]) -> None:
     button = gradio.Button("Repaint", variant="primary")
     output = picture_box("Repainted")
     handle([drawn.click], take, settings.boxes, [editor], api_name="take_to_repaint")
+    handle([editor.upload], take_uploaded, [editor], [editor], api_name="take_uploaded", show_progress="hidden")
     handle([button.click], repaint, [editor, *settings.boxes], [output], api_name="repaint")
+
+
+def unpainted(picture: Image.Image) -> dict:
+    """A picture as a `gradio.ImageEditor` takes it, with nothing painted on it."""
+    return {"background": picture, "layers": [], "composite": picture}
 
 
 def change_tab(settings: Settings, examples: list[str]) -> None:
@@ -119,25 +133,29 @@ def change_tab(settings: Settings, examples: list[str]) -> None:
     handle([button.click], change, [image, strength, *settings.boxes], [output], api_name="change")
 
 
-def enlarge_tab(settings: Settings, examples: list[str]) -> None:
-    """Adds a picture to make small, and to enlarge by the model and bicubically."""
+def enlarge_tab(settings: Settings, examples: list[str], trained: int | None) -> None:
+    """Adds a picture to make small, and to enlarge by the model and bicubically; `trained` is the model's factor."""
     gradio = import_gradio()
     channels, *size = settings.pipeline.image_shape
     factors = [factor for factor in FACTORS if not any(side % factor for side in size)]
 
     def enlarge(image, factor, *values, progress=gradio.Progress()):  # noqa: B008
         read, pixels = settings.read(values), read_picture(image, channels, tuple(size))
-        small = functional.avg_pool2d(pixels, factor)
+        small = reduce(pixels, factor)
         drawn = settings.run(SuperResolutionPipeline, read, 1, small, progress=progress)
         nearest = functional.interpolate(small, size=tuple(size))
-        bicubic = functional.interpolate(small, size=tuple(size), mode="bicubic").clamp(-1, 1)
         titles = ["given", "bicubic", "enlarged", "as it was"]
-        return shown(torch.cat([nearest, bicubic, drawn, pixels]), columns=4, titles=titles)
+        return shown(torch.cat([nearest, enlarge_bicubically(small, size), drawn, pixels]), columns=4, titles=titles)
 
     image = picture_box("Your picture", upload=True)
     offer_examples(examples, image)
-    info = "Your picture is made smaller by this factor, and enlarged again. A model is best at the factor it was trained on."
-    factor = gradio.Radio(factors, value=factors[0], label="Factor", info=info)
+    info = "Your picture is made smaller by this factor, and enlarged again. "
+    known = (
+        f"The model was trained on {trained}." if trained in factors else "A model does best what it was trained on."
+    )
+    factor = gradio.Radio(
+        factors, value=trained if trained in factors else factors[0], label="Factor", info=info + known
+    )
     button = gradio.Button("Enlarge", variant="primary")
     output = picture_box("Enlarged")
     handle([button.click], enlarge, [image, factor, *settings.boxes], [output], api_name="enlarge")

@@ -15,11 +15,14 @@ from packaging.requirements import Requirement
 
 from ..hub import check_push_access, hub_id
 from ..hub.cards import CARD_NAME
-from .loading import holds_adapter
+from ..hub.push import first_line
+from .loading import bases_and_libraries
 
 
 PACKAGE = Path(__file__).parents[1]
 EXAMPLES = "examples"
+EXTRAS = {"peft": "peft", "bitsandbytes": "bnb", "torchao": "quantize"}
+"""The extra of hf_genkit by what a model needs."""
 APP = '''"""The demo of {models}."""
 
 from hf_genkit.demo import build_demo, launch_demo
@@ -45,13 +48,23 @@ The models come from the Hub; a private one needs a token that reads it, as the 
 def check_hub_names(names: list[str]) -> None:
     """
     Raises:
-        `ValueError`: One of the names is a folder on this machine, which a Space can't load, or no name of the Hub's.
+        `ValueError`: One of the names is a folder on this machine, which a Space can't load, or no name of the Hub's; or
+            it is an adapter of such a one, or quantized by what a Space can't install.
     """
     for name in names:
         if hub_id(name) is None:
             raise ValueError(
                 f"A Space loads its models from the Hub, but '{name}' is on this machine: push it and give its Hub id."
             )
+        bases, libraries = bases_and_libraries(name)
+        for base in bases:
+            if hub_id(base) is None:
+                raise ValueError(
+                    f"A Space loads its models from the Hub, but the adapter '{name}' belongs to '{base}' on this machine: "
+                    "push that, and give its Hub id as `base_model_name_or_path` in the adapter's adapter_config.json."
+                )
+        if unknown := libraries - set(EXTRAS):
+            raise ValueError(f"'{name}' is quantized by {unknown.pop()}, but a Space can have {', '.join(EXTRAS)}.")
 
 
 def write_space(
@@ -86,7 +99,9 @@ def write_space(
     check_hub_names(names)
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"'{folder}' holds files already: name a new folder for the Space.")
-    extras = ("peft",) if any(map(holds_adapter, names)) else ()
+    needs = [bases_and_libraries(name) for name in names]
+    extras = tuple(sorted({EXTRAS[library] for _, libraries in needs for library in libraries}))
+    bases = [base for found, _ in needs for base in found]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".space-") as parent:
         unfinished = Path(parent, "space")
@@ -100,7 +115,7 @@ def write_space(
         files = {
             "app.py": APP.format(models=listed, arguments=",\n        ".join(arguments)),
             "requirements.txt": "".join(f"{line}\n" for line in pinned_requirements(extras)),
-            CARD_NAME: README.format(metadata=_metadata(title, names), title=title, models=links),
+            CARD_NAME: README.format(metadata=_metadata(title, [*names, *bases]), title=title, models=links),
         }
         for name, text in files.items():
             (unfinished / name).write_text(text, encoding="utf-8")
@@ -133,8 +148,8 @@ def push_space(
     space_id, api = check_push_access(space_id, token), HfApi(token=token)
     metadata = yaml.safe_load((Path(folder) / CARD_NAME).read_text(encoding="utf-8").split("---\n")[1])
     try:
-        for name in metadata["models"]:
-            api.model_info(name)
+        for model in metadata["models"]:
+            api.model_info(model)
         api.create_repo(space_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True)
         return api.upload_folder(
             repo_id=space_id,
@@ -145,11 +160,12 @@ def push_space(
         )
     except RepositoryNotFoundError as error:
         raise ValueError(
-            f"A Space loads its models from the Hub, but there is none of {metadata['models']}."
+            f"A Space loads its models from the Hub, but there is no '{model}': push it, or log in so that it is seen."
         ) from error
     except (HTTPError, OSError, RuntimeError) as error:
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-        raise ConnectionError(f"The push to the Space '{space_id}' failed ({first_line}); push again.") from error
+        raise ConnectionError(
+            f"The push to the Space '{space_id}' failed ({first_line(error)}); push again."
+        ) from error
 
 
 def pinned_requirements(extras: tuple[str, ...] = ()) -> list[str]:

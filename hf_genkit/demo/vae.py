@@ -91,7 +91,7 @@ def _latents_tab(model: PreTrainedModel) -> None:
                 gradio.Slider(-reach, reach, value, step=0.01, label=label.format(index + 1, model.config.latent_dim))
                 for index, value in zip(indices, values, strict=True)
             ]
-            gradio.Markdown("Those of the latents that change pictures most, the most telling first.")
+            gradio.Markdown("These latents change the picture most, the strongest first.")
     handle([button.click, seed.submit], draw, [seed], [picture, *sliders], api_name="draw")
     moves = [slider.input for slider in sliders]
     options = {"show_progress": "hidden", "trigger_mode": "always_last", "api_name": "decode"}
@@ -107,7 +107,7 @@ def _samples_tab(model: PreTrainedModel) -> None:
 
     with gradio.Tab("Samples"):
         with gradio.Row():
-            settings = [seed_box(), gradio.Slider(1, MOST, FIRST_COUNT, step=1, label="Pictures", min_width=140)]
+            settings = [seed_box(), gradio.Slider(1, MOST, FIRST_COUNT, step=1, label="Pictures", min_width=220)]
         button = gradio.Button("Draw", variant="primary")
         pictures = picture_box("Samples", sample(0, FIRST_COUNT))
     handle([button.click], sample, settings, [pictures], api_name="sample")
@@ -136,11 +136,13 @@ def _between_tab(model: PreTrainedModel, has_prior: bool, examples: list) -> Non
                 seeds = [seed_box("First seed"), seed_box("Second seed", 1)]
             by_seed = gradio.Button("Between two seeds", variant="primary")
         first_strip = between_seeds(0, 1, 8) if has_prior else None
-        strip = picture_box("From the first to the second", first_strip)
+        strip = picture_box("From the first to the second", first_strip, render=has_prior)
         with gradio.Row():
             pictures = [picture_box(f"{which} picture", upload=True) for which in ("First", "Second")]
         by_picture = gradio.Button("Between two pictures", variant="secondary" if has_prior else "primary")
         offer_examples(examples, *pictures)
+        if not has_prior:  # there is nothing to show yet
+            strip.render()
     if has_prior:
         handle([by_seed.click], between_seeds, [*seeds, steps], [strip], api_name="between_seeds")
     handle([by_picture.click], between_pictures, [*pictures, steps], [strip], api_name="between_pictures")

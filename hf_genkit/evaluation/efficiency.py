@@ -14,7 +14,11 @@ WEIGHTS = (".safetensors", ".onnx")
 
 
 def measure_efficiency(
-    model: PreTrainedModel, example_inputs: Mapping[str, torch.Tensor], repeats: int = 50, warmup: int = 5
+    model: PreTrainedModel,
+    example_inputs: Mapping[str, torch.Tensor],
+    repeats: int = 50,
+    warmup: int = 5,
+    size_bytes: int | None = None,
 ) -> dict:
     """
     Counts a model's parameters and bytes and times its forward pass on one sample, in evaluation mode.
@@ -30,6 +34,9 @@ def measure_efficiency(
             Number of timed passes.
         warmup (`int`, *optional*, defaults to 5):
             Number of passes before them that are not timed.
+        size_bytes (`int`, *optional*):
+            Bytes of the model's files where they are known; it is saved to find them out otherwise, which not every
+            quantized model can be that was loaded.
 
     Returns:
         `dict`:
@@ -54,7 +61,7 @@ def measure_efficiency(
     lower, median, upper = statistics.quantiles(milliseconds, n=4, method="inclusive")
     return {
         "parameters": model.num_parameters(),
-        "size_bytes": _size_on_disk(model),
+        "size_bytes": _size_on_disk(model) if size_bytes is None else size_bytes,
         "latency_ms": median,
         "latency_ms_iqr": (lower, upper),
         "repeats": repeats,

@@ -78,7 +78,7 @@ def check_push_access(repo_id: str, token: str | None = None) -> str:
         if isinstance(error, HfHubHTTPError) and error.response.status_code == 401:
             raise ValueError(f"The access token for {repo_id!r} is not valid: run `hf auth login` again.") from error
         raise ValueError(
-            f"The Hub at {constants.ENDPOINT} can't be reached to push {repo_id!r} later ({_first_line(error)})."
+            f"The Hub at {constants.ENDPOINT} can't be reached to push {repo_id!r} later ({first_line(error)})."
         ) from error
     if user["auth"].get("accessToken", {}).get("role") == "read":  # OAuth logins have no such part
         raise ValueError(f"The access token for {repo_id!r} can only read: create one with the role `write`.")
@@ -211,9 +211,9 @@ def _push(
         )
     except (HTTPError, OSError, RuntimeError) as error:
         if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
-            raise PermissionError(f"The access token can't write to {repo_id!r} ({_first_line(error)}).") from error
+            raise PermissionError(f"The access token can't write to {repo_id!r} ({first_line(error)}).") from error
         raise ConnectionError(
-            f"The push to {repo_id!r} failed ({_first_line(error)}); nothing local has changed, push again."
+            f"The push to {repo_id!r} failed ({first_line(error)}); nothing local has changed, push again."
         ) from error
 
 
@@ -244,5 +244,6 @@ def _check_repo_id(repo_id: str) -> None:
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, for a sentence that goes on behind it."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")

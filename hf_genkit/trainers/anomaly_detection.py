@@ -9,6 +9,7 @@ from ..data import ArrayImageDataset, ImageData, build_image_dataset, load_data
 from ..evaluation import AnomalyReport, anomaly_report, anomaly_threshold, save_reconstructions, worst_cases
 from ..hub import Result
 from ..models.vae.configuration_vae import ANOMALY_KINDS
+from .claim_arguments import anomaly_arguments
 from .vae_trainer import VAETrainer
 
 
@@ -36,25 +37,45 @@ def anomaly_pictures(
     """
     check_choice("anomaly_kind", args.anomaly_kind, list(ANOMALY_KINDS))
     image_size = data_args.image_size
-    splits = [data.splits["train"], data.evaluation_split, data.test_split]
+    splits = [data.splits["train"], data.evaluation_split]
     if args.normal_classes:
-        parts = [data.split_by_class(split, args.normal_classes) for split in splits]
-        normal, anomalies = [inside for inside, _ in parts], data.pictures(parts[-1][1], image_size)
-    else:
-        normal = splits
-        other = ImageData(load_data(args.anomaly_dataset_name, test_split=args.anomaly_split))
-        side = data.side(image_size)
-        anomalies = build_image_dataset(
-            other.test_split,
-            image_column=other.input_column,
-            size=(side, side),
-            crop=True,
-            channels=data.channels,
-        )
-    train = data.pictures(normal[0], image_size, augmentation=data_args.augmentation, seed=seed)
-    validation, test = (data.pictures(split, image_size) for split in normal[1:])
+        splits = [data.split_by_class(split, args.normal_classes)[0] for split in splits]
+    test, anomalies = anomaly_test(args, data, image_size)
+    train = data.pictures(splits[0], image_size, augmentation=data_args.augmentation, seed=seed)
+    validation = data.pictures(splits[1], image_size)
     anomaly_threshold(range(len(validation)), args.target_fpr)  # refuses too few
     return train, validation, test, anomalies
+
+
+def anomaly_test(
+    args: AnomalyArguments, data: ImageData, image_size: int | None = None
+) -> tuple[ArrayImageDataset, ArrayImageDataset]:
+    """
+    The images to test with: normal ones, and anomalies.
+
+    Args:
+        args ([`~hf_genkit.AnomalyArguments`]): Which classes are normal, or which other data set is not.
+        data ([`~hf_genkit.data.ImageData`]): Where the normal images are.
+        image_size (`int`, *optional*): Side of the images; defaults to the data's.
+
+    Raises:
+        `ValueError`: There is no such class, or the other data set has no such split.
+    """
+    if args.normal_classes:
+        normal, anomalies = data.split_by_class(data.test_split, args.normal_classes)
+        return data.pictures(normal, image_size), data.pictures(anomalies, image_size)
+    other, side = other_pictures(args), data.side(image_size)
+    anomalies = build_image_dataset(
+        other.test_split, image_column=other.input_column, size=(side, side), crop=True, channels=data.channels
+    )
+    return data.pictures(data.test_split, image_size), anomalies
+
+
+def other_pictures(args: AnomalyArguments) -> ImageData:
+    """The other data set, whose images are the anomalies."""
+    return ImageData(
+        load_data(args.anomaly_dataset_name, revision=args.anomaly_revision, test_split=args.anomaly_split)
+    )
 
 
 def check_anomaly_score(trainer: VAETrainer, kind: str) -> None:
@@ -121,12 +142,16 @@ def judge_anomalies(
     return report, files
 
 
-def anomaly_results(report: AnomalyReport) -> list[Result]:
-    """The report as results for a card; the intervals are over test images."""
+def anomaly_results(report: AnomalyReport, args: AnomalyArguments) -> list[Result]:
+    """The report as results for a card, with what measuring them again needs; the intervals are over test images."""
+    stated = anomaly_arguments(args, None if args.normal_classes else other_pictures(args))
     rates = {"false_positive_rate": report.false_positive_rate, "detection_rate": report.detection_rate}
     named = {"auroc": report.auroc, **rates}
     names = {"auroc": "AUROC", "false_positive_rate": "False positives", "detection_rate": "Detected anomalies"}
     return [
-        *(Result(key, value.mean, names[key], interval=(value.low, value.high)) for key, value in named.items()),
-        Result("average_precision", report.average_precision, "Average precision"),
+        *(
+            Result(key, value.mean, names[key], interval=(value.low, value.high), args=stated)
+            for key, value in named.items()
+        ),
+        Result("average_precision", report.average_precision, "Average precision", args=stated),
     ]

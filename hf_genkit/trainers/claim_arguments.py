@@ -1,7 +1,7 @@
 """What a card says of data and evaluation so that a figure can be measured again, and the same read back."""
 
 import json
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import datasets
@@ -10,11 +10,11 @@ from httpx2 import HTTPError
 from huggingface_hub import HfApi
 from transformers import BitsAndBytesConfig, TrainingArguments
 
-from ..arguments import DataArguments, DiffusionModelArguments, check_choice
-from ..data import ClassificationData, LanguageData, SpeechData
+from ..arguments import AnomalyArguments, DataArguments, DiffusionModelArguments, check_choice
+from ..data import ClassificationData, ImageData, LanguageData, SpeechData
 from ..data.decoding import open_image
 from ..evaluation.picture_judge import NAMES
-from ..hub import Claim
+from ..hub import Claim, hub_id
 from .adapters import bare, is_adapter
 from .base import GenkitTrainer
 from .base_config import GenkitConfig
@@ -51,6 +51,8 @@ ALWAYS = ("num_judged_pictures", "num_inference_steps", "likelihood_samples")
 ELSEWHERE = ("dataset_name", "dataset_config", "dataset_revision")
 TRAINING_ONLY = ("augmentation", "labelled_samples")
 CAPTIONS = ("caption_column", "caption_template")
+ANOMALIES = ("anomaly_dataset_name", "anomaly_revision", "anomaly_split", "anomaly_name", "anomaly_fingerprint")
+ANOMALY_METRICS = ("auroc", "average_precision", "false_positive_rate", "detection_rate")
 
 
 def kind_of(metric: str) -> str:
@@ -100,20 +102,68 @@ def evaluation_arguments(args: GenkitConfig, metric: str) -> dict | None:
     return {"seed": args.seed, **kept, **dtype_argument(args)}
 
 
-def read_evaluation_arguments(config: type[GenkitConfig], claim: Claim, others: tuple[str, ...] = ()) -> dict:
+def read_evaluation_arguments(config: type[GenkitConfig], claim: Claim, others: dict[str, type] | None = None) -> dict:
     """
     The arguments of a trainer as a card states them, to make its config of.
 
     Args:
         config (`type[GenkitConfig]`): A key of `ARGUMENTS`, or another config, of which the seed alone can be stated.
         claim ([`~hf_genkit.hub.Claim`]): The figure.
-        others (`tuple[str, ...]`, *optional*): Names that are read elsewhere.
+        others (`dict[str, type]`, *optional*): Names and types of what is read elsewhere.
 
     Raises:
         `ValueError`: An argument is unknown or of another type.
     """
     names = ("seed", *ARGUMENTS.get(config, {}).get(kind_of(claim.result.metric), ()))
-    return _typed(config, claim.result.args, names, others, f"argument of {claim.result.metric}")
+    return _typed(config, claim.result.args, names, others or {}, f"argument of {claim.result.metric}")
+
+
+def anomaly_arguments(args: AnomalyArguments, other: ImageData | None = None) -> dict:
+    """
+    Which images are anomalies: the score and its threshold are in the model's config.
+
+    Args:
+        args ([`~hf_genkit.AnomalyArguments`]): Which classes are normal, or which other data set is not.
+        other ([`~hf_genkit.data.ImageData`], *optional*): That data set.
+    """
+    if other is None:
+        return {"normal_classes": list(args.normal_classes)}
+    name = args.anomaly_dataset_name
+    found = {"anomaly_name": Path(name).name, "anomaly_split": args.anomaly_split}
+    found["anomaly_fingerprint"] = fingerprint(other)
+    if name == "digits":
+        return found | {"anomaly_dataset_name": name}
+    if hub_id(name) is None:
+        return found
+    revision = commit_of(name, args.anomaly_revision, "dataset")
+    return found | {"anomaly_dataset_name": name} | ({} if revision is None else {"anomaly_revision": revision})
+
+
+def read_anomaly_arguments(claim: Claim, dataset_name: str | None = None) -> AnomalyArguments:
+    """
+    Which images are anomalies, as a card states it.
+
+    Args:
+        claim ([`~hf_genkit.hub.Claim`]): The figure.
+        dataset_name (`str`, *optional*): Anomalies to take instead of those that the card names.
+
+    Raises:
+        `ValueError`: An argument is unknown or of another type, or the card names no anomalies that can be loaded.
+    """
+    names = ("normal_classes", "anomaly_dataset_name", "anomaly_revision", "anomaly_split")
+    others = {"anomaly_name": str, "anomaly_fingerprint": str, "dtype": str}
+    values = _typed(AnomalyArguments, claim.result.args, names, others, f"argument of {claim.result.metric}")
+    if values.get("normal_classes"):
+        return AnomalyArguments(**values)
+    if dataset_name is not None:
+        return AnomalyArguments(**values | {"anomaly_dataset_name": dataset_name, "anomaly_revision": None})
+    name = values.get("anomaly_dataset_name")
+    if name is None or (name != "digits" and Path(name).exists()):
+        raise ValueError(
+            f"The anomalies are images of '{claim.result.args.get('anomaly_name')}', which is not on the Hub: name that "
+            "data set with --dataset_name, too."
+        )
+    return AnomalyArguments(**values)
 
 
 def commit_of(name: str, revision: str | None = None, repo_type: str = "model") -> str | None:
@@ -175,7 +225,7 @@ def read_data_arguments(kind: type[DataArguments], claim: Claim, dataset_name: s
     Raises:
         `ValueError`: An option is unknown or of another type, or the card names no data that can be loaded.
     """
-    dataset, others = claim.dataset, ("fingerprint", "dataset_name", "classes", *CAPTIONS)
+    dataset, others = claim.dataset, dict.fromkeys(("fingerprint", "dataset_name", *CAPTIONS), str) | {"classes": list}
     names = [each.name for each in fields(kind) if each.name not in (*ELSEWHERE, *TRAINING_ONLY)]
     values = _typed(kind, dataset.args, names, others, "argument of the data set")
     if dataset_name is not None:
@@ -190,17 +240,22 @@ def read_data_arguments(kind: type[DataArguments], claim: Claim, dataset_name: s
     return kind(dataset_name=dataset.id, dataset_config=dataset.config, dataset_revision=dataset.revision, **values)
 
 
-def _typed(owner: type, stated: dict, names, others, what: str) -> dict:
-    """Those of the stated values that are fields of a dataclass, each of the type of its default."""
-    defaults = {each.name: each.default for each in fields(owner) if each.name in names}
-    values = {name: value for name, value in stated.items() if name not in others}
-    for name, value in values.items():
+def _typed(owner: type, stated: dict, names, others: dict[str, type], what: str) -> dict:
+    """Those of the stated values that are fields of a dataclass; each is of the type of its default, others of their own."""
+    defaults = {
+        each.name: each.default if each.default_factory is MISSING else each.default_factory()
+        for each in fields(owner)
+        if each.name in names
+    }
+    for name, value in stated.items():
         check_choice(what, name, sorted({*defaults, *others}))
-        default = defaults[name]
-        wanted = type(default) if default is not None else int if name.startswith(("max_", "image_size")) else str
+        wanted = others.get(name)
+        if wanted is None:
+            default = defaults[name]
+            wanted = type(default) if default is not None else int if name.startswith(("max_", "image_size")) else str
         if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise ValueError(f"The card's {what} `{name}` is {value!r}, but it must be of the type {wanted.__name__}.")
-    return values
+    return {name: value for name, value in stated.items() if name not in others}
 
 
 def fingerprint(data) -> str:

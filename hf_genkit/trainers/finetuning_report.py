@@ -2,12 +2,11 @@
 
 import json
 import os
-import shlex
 from pathlib import Path
 
 import torch
 
-from ..arguments import DataArguments
+from ..arguments import DataArguments, recipe_command
 from ..evaluation import measure_efficiency, plot_curves, text_table, wilson_interval
 from ..hub import Result
 from .adapters import count_parameters
@@ -150,7 +149,7 @@ def _facts(trainer, data, data_args, results, rows, command, seconds, samples) -
             Result(result.metric, result.value, name=result.name, args=model_arguments(trainer)) for result in results
         ],
         "comparison": rows,
-        "command": f"accelerate launch {shlex.join(command)}",
+        "command": recipe_command(command),
         "hardware": f"{device}, {seconds:.0f} seconds",
         "limits": [
             f"The figures come from {samples:,} samples of one data set and one seed; other data were not tried."

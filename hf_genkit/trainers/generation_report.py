@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +9,20 @@ from pathlib import Path
 import torch
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..arguments import DataArguments, DiffusionModelArguments
+from ..arguments import DataArguments, DiffusionModelArguments, recipe_command
 from ..data import ImageData
 from ..evaluation import FeatureExtractor, text_table
 from ..hub import DatasetFacts, Result, hub_id
 from ..hub.push import JUDGE_FOLDER
-from .claim_arguments import PICTURES, caption_arguments, commit_of, data_arguments, evaluation_arguments, kind_of
+from .claim_arguments import (
+    PICTURES,
+    caption_arguments,
+    commit_of,
+    data_arguments,
+    dtype_argument,
+    evaluation_arguments,
+    kind_of,
+)
 from .pictures import CAPTIONS, PicturesMixin
 from .tracking import result_rows
 
@@ -138,7 +145,7 @@ def finish_run(
     trainer.create_model_card(
         dataset=dataset,
         results=[_with_arguments(result, trainer, judge) for result in results],
-        command=f"accelerate launch {shlex.join(command)}",
+        command=recipe_command(command),
         hardware=f"{device}, {seconds:.0f} seconds",
         limits=limits,
         pictures=[(path.name, CAPTIONS[name]) for name, path in (pictures or {}).items()],
@@ -147,7 +154,9 @@ def finish_run(
 
 
 def _with_arguments(result: Result, trainer: PicturesMixin, judge: dict | None) -> Result:
-    """A result with what measuring it again needs."""
+    """A result with what measuring it again needs, unless it says so itself."""
+    if result.args is not None:
+        return replace(result, args=result.args | dtype_argument(trainer.args))
     args = evaluation_arguments(trainer.args, result.metric)
     if args is not None and kind_of(result.metric) == PICTURES:
         args = None if judge is None else args | judge

@@ -68,6 +68,20 @@ def task_of(model: torch.nn.Module, tasks: Iterable[str] = AUTO_CLASSES) -> str:
     )
 
 
+def tasks_of_config(config: PreTrainedConfig, tasks: Iterable[str] = AUTO_CLASSES) -> list[str]:
+    """
+    The pipeline tags that a model's class is for, before it is loaded: none where its config names no such class.
+
+    Args:
+        config (`PreTrainedConfig`): As it was saved, with `architectures`.
+        tasks (`Iterable[str]`, *optional*): Which of the keys of `DISTILLED` to look for; defaults to those of `AUTO_CLASSES`.
+    """
+    mappings = {task: DISTILLED[task]._model_mapping for task in tasks}
+    heads = {task: _as_tuple(found[type(config)]) for task, found in mappings.items() if type(config) in found}
+    names = config.architectures or []
+    return [task for task, classes in heads.items() if any(each.__name__ in names for each in classes)]
+
+
 def shifts_labels(task: str) -> bool:
     """Whether position i of the logits is about label i + 1: in a causal language model, which predicts what comes next."""
     return task == "text-generation"

@@ -4,7 +4,7 @@ Measures again what the card of a model claims, and prints claim beside measured
     python -m hf_genkit.verify me/model
     python -m hf_genkit.verify me/model --revision v1 --dataset_name path/to/data --json found.json
 
-The exit status is 0 if every figure agrees, 1 if one differs, and 2 if nothing can be checked.
+The exit status is 0 if every figure agrees, 1 if one differs, and 2 if one that the card says how to measure can't be.
 """
 
 import argparse
@@ -93,7 +93,9 @@ def main(argv: list[str] | None = None) -> int:
     print(found.text())
     if args.json is not None:
         args.json.write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
-    return 0 if found.agrees else 1
+    for reason, names in found.failed.items():
+        print(f"It can't be checked: {', '.join(names)}: {reason}", file=sys.stderr)
+    return 1 if not found.agrees else 2 if found.failed else 0
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
 """From a repository to checked claims."""
 
+import logging
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ..compress.chain_report import FORM
 from ..evaluation import text_table
 from ..hub import Claim, read_claims
+from ..trainers.claim_arguments import ANOMALY_METRICS, PICTURES, kind_of
 from ..trainers.tasks import AUTO_CLASSES
+from .anomalies import measure_anomalies
 from .pictures import measure_pictures
 from .repository import LocalCopy, fetch
 from .settings import Settings
@@ -15,7 +20,15 @@ from .tasks import measure_task, measure_teacher
 from .verdict import Check, tolerance_of
 
 
+logger = logging.getLogger(__name__)
+
 PICTURE_TASKS = ("unconditional-image-generation", "text-to-image", "image-to-image")
+WHY_NOT = {
+    "loss": "it compares the student with networks of its training, which are not published",
+    PICTURES: "what judged the pictures was never saved, so its features are not published",
+}
+"""By kind of metric, for figures without arguments beside others that have some."""
+FEWER_BITS = ("bits", "dtype", FORM)
 OTHERS = "figures in the card's text about other models and other seeds: only its model-index speaks of these weights"
 
 
@@ -30,6 +43,7 @@ class Verification:
         device (`str`): Where was measured.
         checks (`list[Check]`): Each claim beside what was measured.
         not_checked (`list[str]`): What was left out, and why.
+        failed (`dict[str, list[str]]`): Names of figures that the card says how to measure, and that could not be; by reason.
     """
 
     repo: str
@@ -37,6 +51,17 @@ class Verification:
     device: str
     checks: list[Check] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
+    failed: dict[str, list[str]] = field(default_factory=dict)
+
+    @contextmanager
+    def noting(self, *names: str) -> Iterator[None]:
+        """Notes why these figures could not be measured: what is wrong with a stranger's files, each library says by its own exceptions."""
+        try:
+            yield
+        except Exception as error:
+            logger.debug("It can't be checked.", exc_info=True)
+            kind = "" if isinstance(error, ImportError | OSError | ValueError) else f"{type(error).__name__}: "
+            self.failed.setdefault(kind + " ".join(str(error).split()), []).extend(names)
 
     @property
     def agrees(self) -> bool:
@@ -49,8 +74,12 @@ class Verification:
         head = f"{self.repo} ({at}), measured on {self.device}:"
         left_out = [f"Not checked: {reason}." for reason in self.not_checked]
         wrong = [check.name for check in self.checks if not check.agrees]
-        verdict = "Every figure agrees." if not wrong else f"Not as claimed: {', '.join(wrong)}."
-        return "\n".join([head, "", text_table([check.row() for check in self.checks]), "", *left_out, verdict])
+        every = "Every figure that was checked agrees." if self.failed else "Every figure agrees."
+        verdict = every if not wrong else f"Not as claimed: {', '.join(wrong)}."
+        rows = [check.row() for check in self.checks]
+        columns = dict.fromkeys(name for row in rows for name in row)
+        table = text_table([{name: row.get(name, "") for name in columns} for row in rows])
+        return "\n".join([head, "", table, "", *left_out, verdict])
 
     def to_dict(self) -> dict:
         """The same for JSON."""
@@ -101,8 +130,8 @@ def verify_card(
         raise ValueError(f"The card of '{repo}' claims no figures, so there is nothing to check.")
     if not any(claim.dataset.args for claim in claims):
         raise ValueError(
-            f"The card of '{repo}' has figures but doesn't say how they were measured, as cards of an earlier hf_genkit and "
-            "of other tools: evaluate the model and write its card again."
+            f"The card of '{repo}' has figures but doesn't say how they were measured, as cards of other tools and of trainers "
+            "that are called from Python: cards of hf_genkit's recipes do."
         )
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(
@@ -111,23 +140,35 @@ def verify_card(
         found = Verification(repo, copy.commit, str(settings.device))
         known = [claim for claim in claims if _is_known(claim, found)]
         for group in _groups(known):
-            _check(group, copy, settings, tolerances or {}, found)
+            with found.noting(*(name_of(claim) for claim in group)):
+                _check(group, copy, settings, tolerances or {}, found)
+        for claim in known:
+            if "teacher" in claim.result.args:
+                with found.noting(f"{name_of(claim)} of the teacher"):
+                    _check_teacher(claim, settings, tolerances or {}, found)
     if not found.checks:
-        raise ValueError(f"Nothing on the card of '{repo}' can be checked: {'; '.join(found.not_checked)}.")
+        reasons = [*found.failed, *found.not_checked]
+        raise ValueError(
+            reasons[0] if len(reasons) == 1 else f"Nothing on the card of '{repo}' can be: {'; '.join(reasons)}."
+        )
     found.not_checked.append(OTHERS)
     return found
 
 
+def name_of(claim: Claim) -> str:
+    """What people call a figure."""
+    return claim.result.name or claim.result.metric
+
+
 def _is_known(claim: Claim, found: Verification) -> bool:
     """Whether a claim can be checked; else the reason is noted."""
-    result = claim.result
-    if not claim.can_be_checked:
-        reason = "it can't be measured again with what is published"
-    elif claim.task not in (*AUTO_CLASSES, *PICTURE_TASKS):
+    if claim.task not in (*AUTO_CLASSES, *PICTURE_TASKS):
         reason = f"models for {claim.task} are not measured here"
-    else:
+    elif claim.can_be_checked:
         return True
-    found.not_checked.append(f"{result.name or result.metric}: {reason}")
+    else:
+        reason = WHY_NOT.get(kind_of(claim.result.metric), "the card doesn't say how it was measured")
+    found.not_checked.append(f"{name_of(claim)}: {reason}")
     return False
 
 
@@ -142,19 +183,27 @@ def _groups(claims: list[Claim]) -> Iterator[list[Claim]]:
 def _check(
     group: list[Claim], copy: LocalCopy, settings: Settings, tolerances: dict[str, float], found: Verification
 ) -> None:
-    makes_pictures = group[0].task in PICTURE_TASKS
-    measured = (measure_pictures if makes_pictures else measure_task)(group, copy, settings)
+    claim = group[0]
+    measure = measure_pictures if claim.task in PICTURE_TASKS else measure_task
+    if measure is measure_pictures and claim.result.metric in ANOMALY_METRICS:
+        measure = measure_anomalies
+    measured = measure(group, copy, settings)
     for claim in group:
         result = claim.result
-        name = result.name or result.metric
         if result.metric not in measured:
-            found.not_checked.append(f"{name}: '{result.metric}' is not among what is measured")
+            found.not_checked.append(f"{name_of(claim)}: '{result.metric}' is not among what is measured")
             continue
-        tolerance = tolerance_of(claim, tolerances, rough="dtype" in result.args or "bits" in result.args)
-        value = measured[result.metric]
-        found.checks.append(Check(name, result.metric, result.value, value, tolerance, result.interval))
-        if "teacher" in result.args:
-            taught = result.args["teacher_value"]
-            value = measure_teacher(claim, settings)
-            name = f"{name} of the teacher {result.args['teacher']}"
-            found.checks.append(Check(name, result.metric, taught, value, tolerance))
+        value, tolerance = measured[result.metric], allowed(claim, tolerances)
+        found.checks.append(Check(name_of(claim), result.metric, result.value, value, tolerance, result.interval))
+
+
+def _check_teacher(claim: Claim, settings: Settings, tolerances: dict[str, float], found: Verification) -> None:
+    """The score of the teacher that a distilled student's claim names."""
+    result, args = claim.result, claim.result.args
+    value, name = measure_teacher(claim, settings), f"{name_of(claim)} of the teacher {args['teacher']}"
+    found.checks.append(Check(name, result.metric, args["teacher_value"], value, allowed(claim, tolerances)))
+
+
+def allowed(claim: Claim, given: dict[str, float]) -> float:
+    """The tolerance of a claim, more where its arguments tell of fewer bits, see [`~hf_genkit.verify.verdict.tolerance_of`]."""
+    return tolerance_of(claim, given, rough=not claim.result.args.keys().isdisjoint(FEWER_BITS))

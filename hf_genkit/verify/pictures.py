@@ -11,7 +11,7 @@ from ..evaluation import FeatureExtractor, PictureJudge
 from ..hub import Claim, hub_id
 from ..hub.push import JUDGE_FOLDER, PIPELINE_INDEX
 from ..trainers import diffusion_components, generative_model, with_captions
-from ..trainers.claim_arguments import CAPTIONS, PICTURES, kind_of, read_evaluation_arguments
+from ..trainers.claim_arguments import ANOMALIES, CAPTIONS, PICTURES, kind_of, read_evaluation_arguments
 from ..trainers.diffusion_config import DiffusionConfig
 from ..trainers.diffusion_trainer import DiffusionTrainer
 from ..trainers.gan_config import GANTrainingConfig
@@ -30,15 +30,17 @@ MODELS = {
     "genkit_vq_vae": (VAETrainer, VAETrainingConfig),
     "genkit_gan": (GANTrainer, GANTrainingConfig),
 }
-OWN = (
-    "dtype",
-    "extractor",
-    "extractor_name",
-    "extractor_revision",
-    "extractor_size",
-    "extractor_folder",
-    "extractor_fingerprint",
-)
+OWN = {
+    "dtype": str,
+    "extractor": str,
+    "extractor_name": str,
+    "extractor_revision": str,
+    "extractor_size": int,
+    "extractor_folder": str,
+    "extractor_fingerprint": str,
+    "normal_classes": list,
+    **dict.fromkeys(ANOMALIES, str),
+}
 """Arguments of figures that are read here, not by the trainer's config."""
 
 
@@ -65,9 +67,9 @@ def measure_pictures(claims: list[Claim], copy: LocalCopy, settings: Settings) -
         `ValueError`: The model, the data or what judges pictures are not to be had, or they don't belong together.
     """
     claim = claims[0]
-    options, data = read_data(claim, DataArguments, settings.dataset_names, _read)
+    options, data = read_data(claim, DataArguments, settings.dataset_names, read_images)
     is_diffusion = copy.has(PIPELINE_INDEX) or copy.has(ADAPTER)
-    build = _diffusion if is_diffusion else _network
+    build = _diffusion if is_diffusion else trainer_of_network
     trainer, test = build(claim, copy, settings, data, options.image_size)
     trainer.remove_callback(PrinterCallback)
     args, slug = claim.result.args, ""
@@ -91,13 +93,15 @@ def _evaluate(trainer, claim: Claim, test) -> dict[str, float]:
     return trainer.evaluate(test, metric_key_prefix="test")
 
 
-def _read(options: DataArguments) -> ImageData:
+def read_images(options: DataArguments) -> ImageData:
+    """The images of a data set."""
     return ImageData(load_data(**options.for_loading()), **options.image_columns())
 
 
-def _network(claim, copy, settings, data, image_size):
+def trainer_of_network(claim, copy, settings, data, image_size):
     """The trainer of a VAE or a GAN, and the test set."""
-    model = generative_model(NewModelArguments(str(copy.folder)), data, list(MODELS), image_size)
+    with copy.loading():
+        model = generative_model(NewModelArguments(str(copy.folder)), data, list(MODELS), image_size)
     trainer_class, config_class = MODELS[model.config.model_type]
     stated = read_evaluation_arguments(config_class, claim, OWN)
     config = config_class(**{**settings.trainer_options(claim.result.args), **stated})
@@ -117,7 +121,8 @@ def _diffusion(claim, copy, settings, data, image_size):
     models = DiffusionModelArguments(model_name_or_path=str(base or folder), **captions)
     stated = read_evaluation_arguments(DiffusionConfig, claim, OWN)
     config = DiffusionConfig(**{**settings.trainer_options(claim.result.args), "ema_decay": 0, **stated})
-    parts = diffusion_components(models, data, config, image_size)
+    with copy.loading():
+        parts = diffusion_components(models, data, config, image_size)
     if base is not None:
         parts["model"] = import_peft().PeftModel.from_pretrained(parts["model"], str(folder), is_trainable=True)
     trainer = PublishedTrainer(args=config, processing_class=data.processor(image_size), **parts)

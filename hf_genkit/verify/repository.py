@@ -1,22 +1,24 @@
 """A repository of the Hub, or a folder, as files that hold data alone."""
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from httpx2 import HTTPError
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from huggingface_hub.utils import HFValidationError
 
 from ..hub.cards import CARD_NAME
-from ..hub.push import PIPELINE_INDEX
+from ..hub.push import ONNX_FOLDER, PIPELINE_INDEX
 
 
 DATA = ["*.safetensors", "*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", CARD_NAME]
 """What is downloaded: none of it runs or unpickles."""
-NOT_THE_MODEL = ["*checkpoint*/*", "onnx/*"]
+NOT_THE_MODEL = ["*checkpoint*/*", f"{ONNX_FOLDER}/*"]
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,31 @@ class LocalCopy:
         """The object in a JSON file."""
         return json.loads((self.folder / file).read_text(encoding="utf-8"))
 
+    def get(self, file: str) -> Path:
+        """A file that is not downloaded with the others. Raises `ValueError` if there is none."""
+        if self.commit is not None:
+            with contextlib.suppress(EntryNotFoundError):
+                hf_hub_download(self.name, file, revision=self.commit)
+        if not self.has(file):
+            raise ValueError(f"'{self.name}' has no {file}, which a figure of its card is of.")
+        return self.folder / file
+
+    @contextlib.contextmanager
+    def loading(self) -> Iterator[None]:
+        """Says `ValueError` where weights have other names or shapes than the config."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise ValueError(f"The weights of '{self.name}' don't fit its configuration.") from error
+
     def card(self) -> str:
-        """The card's text. Raises `ValueError` if there is none."""
+        """The card's text. Raises `ValueError` if there is none, or it is no text."""
         if not self.has(CARD_NAME):
             raise ValueError(f"'{self.name}' has no card (README.md), so it claims nothing.")
-        return (self.folder / CARD_NAME).read_text(encoding="utf-8")
+        try:
+            return (self.folder / CARD_NAME).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"The card (README.md) of '{self.name}' is no text in UTF-8.") from error
 
 
 def fetch(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> LocalCopy:
@@ -106,7 +128,7 @@ def on_base(adapter: LocalCopy, folder: Path, base: str | None = None, *, trust_
         `ValueError`: The base is not to be had.
     """
     recorded = adapter.read_json("adapter_config.json")
-    name, revision = (base, None) if base else (recorded["base_model_name_or_path"], recorded.get("revision"))
+    name, revision = (base, None) if base else (recorded.get("base_model_name_or_path"), recorded.get("revision"))
     if not name:
         raise ValueError(f"The adapter '{adapter.name}' doesn't name its base: give it with --base_model.")
     try:

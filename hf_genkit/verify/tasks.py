@@ -8,12 +8,14 @@ import numpy as np
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, PreTrainedModel, PrinterCallback
 
-from ..arguments import FineTuningDataArguments
-from ..compress.chain_report import quality_of
+from ..arguments import FineTuningDataArguments, check_choice
+from ..compress.chain_report import FORM, quality_of
+from ..compress.onnx_model import ONNX_NAME, OnnxModel, load_onnx
 from ..data import BatchCollator, ClassificationData
 from ..data.class_subset import with_classes
 from ..evaluation import F1
 from ..hub import Claim
+from ..hub.push import ONNX_FOLDER
 from ..trainers.adapters import BASE_CONFIG
 from ..trainers.claim_arguments import read_evaluation_arguments
 from ..trainers.finetuning_config import FineTuningConfig
@@ -29,7 +31,15 @@ from .settings import Settings
 
 
 ADAPTER = "adapter_config.json"
-OWN = ("bits", "dtype", "average", "teacher", "teacher_value", "teacher_revision")
+OWN = {
+    "bits": int,
+    "dtype": str,
+    FORM: str,
+    "average": str,
+    "teacher": str,
+    "teacher_value": float,
+    "teacher_revision": str,
+}
 """Arguments of figures that are read here, not by the trainer's config."""
 
 
@@ -37,7 +47,7 @@ OWN = ("bits", "dtype", "average", "teacher", "teacher_value", "teacher_revision
 class _Loaded:
     """A model, the folder of its processor, and its config with the classes."""
 
-    model: PreTrainedModel
+    model: PreTrainedModel | OnnxModel
     folder: Path
     config: object
 
@@ -58,6 +68,7 @@ def measure_task(claims: list[Claim], copy: LocalCopy, settings: Settings) -> di
         `ValueError`: The model or the data are not to be had, or they don't belong together.
     """
     args = claims[0].result.args
+    read_evaluation_arguments(FineTuningConfig, claims[0], OWN)
     loaded = _load(copy, claims[0].task, args, settings)
     return _measure(claims[0], [claim.result.metric for claim in claims], loaded, settings)
 
@@ -70,6 +81,7 @@ def measure_teacher(claim: Claim, settings: Settings) -> float:
         `ValueError`: As [`measure_task`].
     """
     args = claim.result.args
+    read_evaluation_arguments(FineTuningConfig, claim, OWN)
     copy = fetch(args["teacher"], args.get("teacher_revision"), trust_remote_code=settings.trust_remote_code)
     loaded = _load(copy, claim.task, {}, settings)
     teacher = replace(claim, result=replace(claim.result, args={name: args[name] for name in args if name == "seed"}))
@@ -80,6 +92,8 @@ def _load(copy: LocalCopy, task: str, args: dict, settings: Settings) -> _Loaded
     options = {"trust_remote_code": settings.trust_remote_code}
     folder = copy.folder
     if copy.has(ADAPTER):
+        if "bits" in args:
+            check_choice("bits", str(args["bits"]), ["4", "8"])
         folder = settings.folder / "adapter"
         base = on_base(copy, folder, settings.base_model, **options)
         model = load_adapter(str(folder), bits=args.get("bits"), **options)
@@ -88,7 +102,11 @@ def _load(copy: LocalCopy, task: str, args: dict, settings: Settings) -> _Loaded
         config = AutoConfig.from_pretrained(str(own if own.is_file() else base), **options)
         return _Loaded(model, folder, config)
     config = AutoConfig.from_pretrained(folder, **options)
-    model = AUTO_CLASSES[task].from_pretrained(folder, dtype="float32", use_safetensors=True, **options)
+    if FORM in args:
+        check_choice(FORM, args[FORM], [ONNX_FOLDER])
+        return _Loaded(load_onnx(copy.get(f"{ONNX_FOLDER}/{ONNX_NAME}").parent), folder, config)
+    with copy.loading():
+        model = AUTO_CLASSES[task].from_pretrained(folder, dtype="float32", use_safetensors=True, **options)
     return _Loaded(model, folder, config)
 
 
@@ -117,7 +135,9 @@ def _measure(claim: Claim, metrics: list[str], loaded: _Loaded, settings: Settin
     processor = source.processor(data)
     test = data.inputs(data.data.test_split, processor, seed=seed)
     collator = data.collator(processor)
-    if hasattr(loaded.config, "quantization_config") and "bits" not in args:  # which a trainer refuses
+    if FORM in args or (
+        hasattr(loaded.config, "quantization_config") and "bits" not in args
+    ):  # which a trainer refuses
         batches = DataLoader(test, batch_size=settings.batch_size, collate_fn=BatchCollator(collator))
         quality = quality_of(network, task, (data.readable(batch, processor) for batch in batches))
         return {"accuracy" if task in CLASSIFICATION else "perplexity": quality.mean}

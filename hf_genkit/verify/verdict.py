@@ -27,7 +27,7 @@ TOLERANCES = {
     "kid": (2e-2, 1e-3),
 }
 SHARE = (2e-2, 1e-2)
-"""Of precision, recall, density and coverage."""
+"""Of precision, recall, density and coverage, of the area under a curve, and of shares above a threshold."""
 ROUGH = 5
 """How many times more is allowed where the model computes in fewer bits."""
 FLIPS = 2
@@ -76,7 +76,7 @@ class Check:
         }
         if self.interval is not None:
             ends = " to ".join(f"{end:.4g}" for end in self.interval)
-            row["Stated interval of the mean"] = f"{ends}: {'inside' if self.is_in_interval else 'outside'}"
+            row["Stated interval"] = f"{ends}: {'inside' if self.is_in_interval else 'outside'}"
         return row
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_genkit.compare.findings import number, with_ends
+from hf_genkit.compare.findings import budget_words, flops, number, with_ends
 from hf_genkit.compare.story import tell
 from hf_genkit.evaluation import Interval
 from hf_genkit.report.blocks import Chart, Table
@@ -130,6 +130,50 @@ def test_models_given_by_name_have_no_training_to_tell():
     assert [section.title for section in report.sections] == [
         "Quality", "Samples", "Quality against sampling time", "Latent control", "Cost", "What to keep in mind",
     ]  # fmt: skip
+
+
+def test_costs_without_a_value_have_no_row_and_no_senseless_number():
+    runs = usual()
+    for one in runs:
+        one["after_seconds"] = 0.07 if one["name"] == "VAE" else 6.88e-7
+    cost = table(tell(results(runs)), "Training")
+    rows = {row["Of a run"]: row for row in cost.rows}
+    assert "Peak memory" not in rows
+    assert "peak" not in cost.caption
+    prior = rows["Fitting a prior after it"]
+    assert (prior["VAE"], prior["GAN"], prior["diffusion model"]) == ("0.07 s", "", "")
+    assert all(any(value for name, value in row.items() if name != "Of a run") for row in cost.rows)
+    on_gpu = table(tell(results([{**one, "peak_bytes": 5e6} for one in runs])), "Training")
+    assert on_gpu.rows[-1] == {"Of a run": "Peak memory", **dict.fromkeys(("VAE", "GAN", "diffusion model"), "5 MB")}
+    assert "the peak is what torch had allocated on the GPU" in on_gpu.caption
+
+
+def test_no_distance_is_shown_below_zero():
+    runs = [run("VAE", "vae", seed, [fd]) for seed, fd in enumerate((1.0, 9.0))]
+    report = tell(results(runs))
+    assert report.summary[0].startswith("Nearest to real pictures is the VAE: FD 5 (0 to ")
+    assert table(report, "The same in numbers").rows[0]["FD"].startswith("5 (0 to ")
+    (chart,) = [block for block in blocks(report, Chart) if block.log_x]
+    assert chart.series[0].low == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("8steps", "8 steps"), ("1steps", "1 step"), ("30s", "30 seconds"), ("1m", "1 minute"), ("1.5h", "1.5 hours"),
+        ("1e15flops", "1e15 FLOPs"),
+    ],
+)  # fmt: skip
+def test_a_budget_is_told_in_words(text, words):
+    assert budget_words(text) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 FLOPs"), (999, "999 FLOPs"), (3.9e7, "39 MFLOPs"), (1e9, "1 GFLOPs"), (2.5e18, "2.5 EFLOPs"), (5e22, "50,000 EFLOPs")],
+)  # fmt: skip
+def test_flops_have_a_unit(value, text):
+    assert flops(value) == text
 
 
 def test_shares_are_not_shown_outside_what_they_can_be():

@@ -7,9 +7,10 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTForImageClassification
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, ViTConfig, ViTForImageClassification
 
-from hf_genkit.compare.task_models import JudgedModel, per_sample
+from hf_genkit.compare.judged_models import JudgedModel
+from hf_genkit.compare.task_models import per_sample, saved_bytes
 from hf_genkit.compress.chain_report import quality_of
 from hf_genkit.data import image_processor_for, train_tokenizer
 from hf_genkit.report.writing import read_report
@@ -146,3 +147,37 @@ def test_an_exported_model_is_compared_too(classifiers, tmp_path, monkeypatch):
     models = json.loads((out / "results.json").read_text())["models"]
     assert models[0]["parts"] == models[1]["parts"]
     assert models[0]["parameters"] == models[1]["parameters"]
+
+
+@pytest.mark.parametrize("method", ["nf4", "int8_bnb"])
+def test_a_quantized_model_counts_with_its_own_bytes(texts, tmp_path, monkeypatch, method):
+    pytest.importorskip("bitsandbytes", reason="no bitsandbytes: pip install hf-genkit[bnb]")
+    from hf_genkit.compress import quantize
+
+    whole, small = save_language_model(tmp_path / "whole", 64), tmp_path / "small"
+    quantize(LlamaForCausalLM.from_pretrained(whole), method).save_pretrained(small)
+    AutoTokenizer.from_pretrained(whole).save_pretrained(small)
+    out, words = tmp_path / "out", ["--task", "text-generation", "--dataset_name", texts, "--max_length", "32"]
+    compare(monkeypatch, *words, "--models", whole, small, "--output_dir", out)
+    models = json.loads((out / "results.json").read_text())["models"]
+    for folder, model in zip((whole, small), models, strict=True):
+        assert model["size_bytes"] == (folder / "model.safetensors").stat().st_size
+
+
+def test_weights_in_several_files_are_counted_together(tmp_path):
+    config = LlamaConfig(**SIZES, vocab_size=300)
+    LlamaForCausalLM(config).save_pretrained(tmp_path, max_shard_size="20kB")
+    files = list(tmp_path.glob("*.safetensors"))
+    assert len(files) > 1
+    (tmp_path / "training_args.bin").write_bytes(b"x" * 1000)
+    assert saved_bytes(str(tmp_path)) == sum(file.stat().st_size for file in files)
+
+
+def test_a_single_sample_is_refused(tmp_path, refused):  # noqa: F811
+    rows = {name: datasets.Dataset.from_dict({"text": TEXTS[:count]}) for name, count in (("train", 6), ("test", 1))}
+    datasets.DatasetDict(rows).save_to_disk(str(tmp_path / "one"))
+    names = save_language_model(tmp_path / "large", 32), save_language_model(tmp_path / "small", 16)
+    words = ["--task", "text-generation", "--dataset_name", tmp_path / "one", "--max_length", "32", "--models", *names]
+    said = refused(*words, "--output_dir", tmp_path / "out")
+    assert "There is 1 sample to judge by, but an interval over samples needs 2 or more" in said
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]

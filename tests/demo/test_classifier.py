@@ -1,11 +1,14 @@
 import gradio
 import pytest
 import torch
+from transformers import ViTConfig, ViTForImageClassification
 
+from hf_genkit.data import image_processor_for
 from hf_genkit.demo import build_demo
 from hf_genkit.demo.classifier import picture_inputs
 from hf_genkit.demo.loading import load_demo_model
 
+from ..hub.tiny_models import LABELS, SIZES
 from .tiny_demos import function, grey, labels, save_classifier, save_text_model
 
 
@@ -20,6 +23,15 @@ def test_probabilities_are_those_of_each_model(tmp_path):
         assert list(probabilities.values()) == pytest.approx(expected, abs=1e-5)
     best = [max(each, key=each.get) for each in found]
     assert f"Both say **{best[0]}**" in summary if len(set(best)) == 1 else "the teacher **" in summary
+
+
+def test_student_and_teacher_each_read_a_picture_at_their_own_size(tmp_path):
+    student, teacher = save_classifier(tmp_path / "student"), save_classifier(tmp_path / "teacher")
+    config = ViTConfig(**SIZES, **LABELS, image_size=16, patch_size=4, num_channels=1)
+    ViTForImageClassification(config).save_pretrained(teacher)
+    image_processor_for(1, 16).save_pretrained(teacher)
+    *found, _ = function(build_demo(str(student), str(teacher)), "classify")(grey(200, 90))
+    assert [sum(each.values()) for each in found] == pytest.approx([1, 1])
 
 
 def test_colour_becomes_grey_for_a_grey_model(tmp_path):

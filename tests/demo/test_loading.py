@@ -51,6 +51,15 @@ def test_a_kind_without_a_demo_and_a_name_without_a_model_are_told(tmp_path, hub
             load_demo_model(name)
 
 
+def test_a_folder_without_a_model_or_without_weights_is_told(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty' holds no model that a demo could show"):
+        load_demo_model(str(tmp_path / "empty"))
+    (save_classifier(tmp_path / "model") / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"model' can't be loaded: .*no file named model.safetensors"):
+        load_demo_model(str(tmp_path / "model"))
+
+
 def test_an_adapter_is_shown_with_its_base(tmp_path):
     peft = pytest.importorskip("peft")
     base = load_demo_model(str(save_text_model(tmp_path / "base", "generation")))

@@ -58,6 +58,17 @@ def test_a_scheduler_whose_steps_cannot_be_taken_twice_is_refused(tmp_path):
         repaint(painted((0, 0, 9, 9)), 0, 0, 2, "dpm++", 1.0)
 
 
+def test_an_uploaded_photo_becomes_what_the_model_reads_of_it_once(tmp_path):
+    take = function(build_demo(str(save_ddpm(tmp_path))), "take_uploaded")
+    photo = Image.new("RGBA", (90, 30), "black")
+    photo.paste((255, 255, 255), (28, 0, 62, 30))
+    taken = take({"background": photo, "layers": [], "composite": None})
+    assert taken["background"].size == (384, 384)
+    assert np.asarray(taken["background"]).min() > 200  # the middle alone
+    again = {"background": taken["background"].convert("RGBA"), "layers": [], "composite": None}
+    assert take(again) == gradio.skip()
+
+
 def test_more_strength_leaves_less_of_a_picture(tmp_path):
     change = function(build_demo(str(save_ddpm(tmp_path))), "change")
     kept = [np.asarray(change(grey(255), strength, 0, 0, 10, "its own", 1.0), float) for strength in (0.1, 1.0)]

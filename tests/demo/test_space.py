@@ -1,11 +1,12 @@
 """A Space: what its folder holds, that it runs by itself, and that it goes up in one commit."""
 
+import json
 import os
-import re
 import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version as installed
 
 import pytest
 import yaml
@@ -51,10 +52,38 @@ def test_requirements_are_pinned_to_what_runs_here_and_can_be_installed_elsewher
     assert not {"hf-genkit", "pytest", "peft"} & set(pins)
 
 
-def test_the_space_of_an_adapter_installs_peft(pushed, tmp_path):
-    HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo="adapter_config.json", repo_id=MODEL)
-    lines = (write_space(tmp_path / "space", MODEL) / "requirements.txt").read_text()
-    assert "\npeft==" in lines
+def put(name: str, file: str, content: dict) -> None:
+    """Adds a JSON file to a model on the Hub."""
+    HfApi().upload_file(path_or_fileobj=json.dumps(content).encode(), path_in_repo=file, repo_id=name)
+
+
+def test_the_space_of_an_adapter_installs_peft_and_names_its_base(pushed, tmp_path):
+    put(MODEL, "adapter_config.json", {"base_model_name_or_path": TEACHER})
+    folder = write_space(tmp_path / "space", MODEL)
+    assert "\npeft==" in (folder / "requirements.txt").read_text()
+    assert metadata((folder / "README.md").read_text())["models"] == [MODEL, TEACHER]
+
+
+@pytest.mark.parametrize(("method", "package"), [("bitsandbytes", "bitsandbytes"), ("torchao", "torchao")])
+@pytest.mark.parametrize("is_base", [False, True])
+def test_the_space_of_a_quantized_model_installs_what_it_is_quantized_with(method, package, is_base, pushed, tmp_path):
+    if is_base:
+        put(MODEL, "adapter_config.json", {"base_model_name_or_path": TEACHER})
+    put(TEACHER if is_base else MODEL, "config.json", {"quantization_config": {"quant_method": method}})
+    lines = (write_space(tmp_path / "space", MODEL) / "requirements.txt").read_text().split()
+    assert f"{package}=={Version(installed(package)).public}" in lines
+    assert any(line.startswith("peft==") for line in lines) == is_base
+
+
+def test_what_a_space_cannot_load_is_refused_before_anything_is_written(pushed, tmp_path):
+    local = str(tmp_path / "base")
+    put(MODEL, "adapter_config.json", {"base_model_name_or_path": local})
+    with pytest.raises(ValueError, match=f"but the adapter '{MODEL}' belongs to '{local}' on this machine: push that"):
+        write_space(tmp_path / "space", MODEL)
+    put(TEACHER, "config.json", {"quantization_config": {"quant_method": "gptq"}})
+    with pytest.raises(ValueError, match=f"'{TEACHER}' is quantized by gptq, but a Space can have peft, bitsandbytes"):
+        write_space(tmp_path / "space", TEACHER)
+    assert not (tmp_path / "space").exists()
 
 
 def test_examples_travel_along_and_texts_stay_texts(tmp_path, hub):
@@ -109,7 +138,7 @@ def test_a_space_goes_up_in_one_commit_and_again_without_what_is_gone(pushed, tm
 
 def test_what_a_space_needs_is_asked_before_it_is_made(pushed, tmp_path):
     folder = write_space(tmp_path / "space", "tester/nobody")
-    with pytest.raises(ValueError, match=re.escape("there is none of ['tester/nobody']")):
+    with pytest.raises(ValueError, match="there is no 'tester/nobody': push it"):
         push_space(folder, "demo")
     with pytest.raises(ValueError, match="can only read"):
         push_space(folder, "demo", token=pushed.read_token)

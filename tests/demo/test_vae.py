@@ -55,6 +55,8 @@ def test_the_verdict_needs_the_models_threshold(tmp_path):
 def test_a_vq_vae_without_a_prior_shows_what_it_does_to_pictures(tmp_path):
     demo = build_demo(str(save_vq_vae(tmp_path)))
     assert "First seed" not in labels(demo)
+    found = labels(demo)
+    assert found.index("First picture") < found.index("From the first to the second")
     strip = function(demo, "between_pictures")(grey(0), grey(255, 30), 4)
     assert strip.width > 3 * strip.height
     with pytest.raises(gradio.Error, match="There is no second picture"):

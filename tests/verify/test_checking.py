@@ -8,8 +8,9 @@ import pytest
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 
-from hf_genkit.hub import check_model_card, read_claims
+from hf_genkit.hub import Claim, DatasetFacts, Result, check_model_card, read_claims
 from hf_genkit.verify import verify_card
+from hf_genkit.verify.checking import allowed
 
 
 VALUE = r"(type: accuracy\n      value:) [\d.]+"
@@ -71,6 +72,9 @@ def test_a_revision_is_judged_by_its_own_card(repo, check, edit_card):
         (r"(max_eval_samples:) \S+", r"\1 ten", "`max_eval_samples` is 'ten', but it must be of the type int"),
         (r"(fingerprint:) \S+", r"\1 abc", "The samples of 'scikit-learn digits' are not those"),
         (r"\A---.*?\n---", "", "has no metadata"),
+        (r"args: {}", "args:\n        teacher: 3", "`teacher` is 3, but it must be of the type str"),
+        (r"args: {}", "args:\n        dtype: int3", "`dtype` is 'int3', but it must be one of float32"),
+        (r"(fingerprint:) \S+", r"\1 abc\n        classes: 3", "`classes` is 3, but it must be of the type list"),
         (r"(type: accuracy\n      value:) [\d.]+", r"\1 high", "accuracy must be a finite number, got 'high'"),
         (r"task:\n      type: image-classification", "task:\n      type: robotics", "models for robotics are not measured"),
         (r"dataset_name: digits", "dataset_name: ~/digits", "is not on the Hub: name that data set with --dataset_name"),
@@ -82,6 +86,46 @@ def test_what_cannot_be_checked_is_said_in_one_sentence(repo, check, edit_card, 
     assert status == 2
     assert sentence.startswith("It can't be checked: ")
     assert reason in sentence
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("model-index:", "model-index: [", "metadata is not valid YAML"),
+        ("  results:\n", "  results: 3\n  others:\n", "must give each result a task type"),
+        ("        dataset_name: digits\n", "        max_length: 9\n", "is not on the Hub: name that data set"),
+    ],
+)
+def test_a_card_that_is_broken_is_said_in_one_sentence(check, classifier, edited, old, new, reason):
+    status, sentence = check(edited(classifier, old, new))
+    assert status == 2
+    assert reason in sentence
+
+
+def test_more_is_allowed_where_there_are_fewer_bits():
+    def of(**args) -> float:
+        return allowed(Claim("", DatasetFacts("x"), Result("perplexity", 20.0, args=args)), {})
+
+    assert of(dtype="bfloat16") == of(bits=4) == of(form="onnx") == pytest.approx(5 * of(seed=1))
+
+
+def test_a_card_that_is_no_text_is_said(check, classifier, edited):
+    folder = edited(classifier, "", "")
+    (folder / "README.md").write_bytes(b"\xff\xfe")
+    assert "is no text in UTF-8" in check(folder)[1]
+
+
+def test_data_that_are_gone_are_said_in_one_sentence(check, hub, classifier, edited):
+    folder = edited(classifier, "        dataset_name: digits\n", "        max_length: 9\n")
+    card = folder / "README.md"
+    card.write_text(
+        card.read_text()
+        .replace("type: scikit-learn-digits", "type: me/gone")
+        .replace("tags:", "datasets: [me/gone]\ntags:", 1)
+    )
+    status, sentence = check(folder)
+    assert status == 2
+    assert "The data set 'me/gone' is neither a path nor a data set that the Hub offers" in sentence
 
 
 def test_what_is_not_there_is_said_in_one_sentence(hub, check, classifier, tmp_path):

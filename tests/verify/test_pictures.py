@@ -7,7 +7,7 @@ import torch
 from huggingface_hub import HfApi
 from transformers import ConvNextConfig, ConvNextForImageClassification
 
-from hf_genkit.data import image_processor_for
+from hf_genkit.data import image_processor_for, load_data
 from hf_genkit.hub import read_claims
 from hf_genkit.verify import verify_card
 
@@ -63,9 +63,13 @@ def test_likelihoods_and_features_of_a_vae_are_measured_again(push, check, vae, 
     assert re.search(r"Loss .*\nNegative log-likelihood .*\nFD \(looker\) .*\nKID .*\nPrecision .*\nRecall ", shown)
     assert shown.count(" agrees\n") == 8
     HfApi().delete_folder("judge", repo_id=repo)
-    status, sentence = check(repo)
+    status, shown = check(repo)
     assert status == 2
-    assert "judge" in sentence
+    assert re.search(r"Loss .* agrees\nNegative log-likelihood .* agrees\n\n", shown), (
+        "what has no judge is checked still"
+    )
+    assert "Every figure that was checked agrees." in shown
+    assert re.search(r"It can't be checked: FD \(looker\), KID \(looker\), .*: .*judge", shown)
 
 
 OTHERWISE = {
@@ -158,4 +162,65 @@ def test_a_diffusion_model_by_class_and_its_few_step_student(push, check, extrac
     status, shown = check(push(student, "few"), "--tolerance", "1e-4")
     assert status == 0, shown
     assert shown.count(" agrees\n") == 6
-    assert "Not checked: Loss: it can't be measured again with what is published" in shown
+    assert "Not checked: Loss: it compares the student with networks of its training, which are not published" in shown
+
+
+CAPTIONED = {
+    "--model_config": '{"block_out_channels": [8], "layers_per_block": 1, "norm_num_groups": 4}',
+    "--text_encoder_config": '{"hidden_size": 16, "num_hidden_layers": 1}',
+    "--guidance_scale": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def captioned(extractor, tmp_path_factory):
+    """A model that draws by captions made of class names."""
+    words = [word for pair in CAPTIONED.items() for word in pair]
+    out = tmp_path_factory.mktemp("captions") / "out"
+    return train(
+        "train_ddpm", out, *FEW, "--feature_extractor", extractor, *words, "--caption_template", "the digit {label}"
+    )
+
+
+def test_pictures_drawn_by_captions_are_measured_row_by_row(push, check, edit_card, captioned):
+    repo = push(captioned, "captions")
+    status, shown = check(repo, "--tolerance", "1e-4")
+    assert status == 0, shown
+    assert shown.count(" agrees\n") == 7
+    edit_card(repo, r"(type: kid_looker\n      value:) [\d.]+", r"\1 0.001")
+    status, shown = check(repo)
+    assert status == 1
+    assert shown.rstrip().endswith("Not as claimed: KID (looker).")
+
+
+def test_other_captions_give_other_figures(check, captioned, edited):
+    other = edited(captioned, "caption_template: the digit {label}", "caption_template: '{label}'")
+    status, shown = check(other, "--tolerance", "1e-5")
+    assert status == 1
+    assert "Not as claimed: Loss" in shown
+
+
+def test_captions_of_a_column(check, tmp_path):
+    data = load_data("digits", max_train_samples=64, max_eval_samples=50)
+    data = data.map(lambda row: {"said": f"a {row['label']}"}).remove_columns("label")
+    data.save_to_disk(str(tmp_path / "said"))
+    words = [word for pair in CAPTIONED.items() for word in pair]
+    words += ["--dataset_name", tmp_path / "said", "--caption_column", "said", "--feature_extractor", "none"]
+    out = train("train_ddpm", tmp_path / "out", *FEW, *words)
+    status, shown = check(out, "--dataset_name", tmp_path / "said", "--tolerance", "1e-5")
+    assert status == 0, shown
+    assert re.search(r"Loss .* agrees\n\n", shown)
+
+
+def test_an_adapter_of_a_pipeline_is_measured_on_its_base_at_the_recorded_revision(
+    push, check, hub, captioned, tmp_path
+):
+    base = push(captioned, "base")
+    revision = hub.commits(base)[0].id
+    words = ("--model_config", "null", "--model_name_or_path", base, "--model_revision", revision, "--lora_rank", 2)
+    more = ("--caption_template", "the digit {label}", "--learning_rate", "0.1", "--feature_extractor", "none")
+    adapter = push(train("train_ddpm", tmp_path / "out", *FEW, *words, *more), "adapter")
+    HfApi().delete_file("unet/config.json", repo_id=base)  # a later commit changes nothing
+    status, shown = check(adapter, "--tolerance", "1e-5")
+    assert status == 0, shown
+    assert re.search(r"Loss .* agrees\n\n", shown)

@@ -6,6 +6,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfApi
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
@@ -114,6 +115,59 @@ def test_quantized_weights_are_measured_as_they_are(check, classifier, tmp_path)
     assert status == 0, shown
 
 
+def test_an_adapter_of_a_base_in_few_bits_is_measured_on_such_a_base(push, check, edited, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    config = '{"model_type": "vit", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "patch_size": 4}'
+    base = push(train("finetune", tmp_path / "base", "--model_config", config, "--num_train_epochs", 8), "wide")
+    words = ("--model_name_or_path", base, "--peft", "qlora", "--num_train_epochs", 1)
+    out = train("finetune", tmp_path / "adapter", *NO_CONFIG, *words)
+    (claim,) = read_claims((out / "README.md").read_text())
+    assert claim.result.args == {"bits": 4}
+    adapter = push(out, "qlora")
+    status, shown = check(adapter, "--tolerance", "0")
+    assert status == 0, shown
+    assert "`bits` is '5', but it must be one of 4, 8" in check(edited(out, "bits: 4", "bits: 5"))[1]
+
+
+@pytest.fixture(scope="module")
+def exported(classifier, tmp_path_factory):
+    """A classifier that was pruned, quantized and exported."""
+    pytest.importorskip("onnxruntime")
+    out = tmp_path_factory.mktemp("small") / "out"
+    chain = ("prune:intermediate=0.5", "quantize:method=int8_weight_only", "export:int8=dynamic")
+    return train("compress", out, "--model_name_or_path", classifier, "--chain", *chain)
+
+
+def test_the_last_form_of_a_chain_and_its_export_are_measured(push, check, hub, exported, edit_card):
+    repo = push(exported, "small")
+    status, shown = check(repo, "--tolerance", "0")
+    assert status == 0, shown
+    assert re.search(r"Accuracy .* agrees\nAccuracy of onnx/model.onnx .* agrees\n", shown)
+    edit_card(repo, r"(value:) \S+(\n      name: Accuracy of onnx/model.onnx)", r"\1 0.99\2")
+    status, shown = check(repo)
+    assert status == 1
+    assert shown.rstrip().endswith("Not as claimed: Accuracy of onnx/model.onnx.")
+    HfApi().delete_file("onnx/model.onnx", repo_id=repo)
+    status, shown = check(repo)
+    assert status == 2
+    assert "Every figure that was checked agrees." in shown
+    assert "Accuracy of onnx/model.onnx: 'tester/small' has no onnx/model.onnx, which a figure" in shown
+
+
+def test_files_that_are_broken_are_said_in_one_sentence(check, classifier, exported, edited, tmp_path):
+    """Each library has its own exceptions for them."""
+    wide = edited(classifier, '"hidden_size": 16', '"hidden_size": 32', "config.json")
+    assert re.search("The weights of '.*' don't fit its configuration", check(wide)[1])
+    for file in ("onnx", "model.safetensors"):
+        folder = edited(exported, "", "", "README.md")
+        (folder / file).unlink()
+        (folder / "onnx").mkdir(exist_ok=True)
+        (folder / file / "model.onnx" if file == "onnx" else folder / file).write_bytes(b"\x00" * 99)
+        status, shown = check(folder)
+        assert status == 2
+        assert re.search("It can't be checked: .*(InvalidProtobuf|InvalidArgument|SafetensorError|Error)", shown)
+
+
 def test_f1_is_measured_over_the_classes(check, classifier, tmp_path):
     for path in classifier.iterdir():
         if path.is_file():
@@ -137,6 +191,11 @@ def test_the_score_of_a_teacher_of_the_hub_is_measured_too(push, check, hub, cla
     status, shown = check(student)
     assert status == 0, shown
     assert re.search(r"Accuracy of the teacher tester/teacher +(\S+) +\1 ", shown)
+    HfApi().delete_repo(teacher)
+    status, shown = check(student)
+    assert status == 2
+    assert re.search(r"Accuracy .* agrees", shown)
+    assert "It can't be checked: Accuracy of the teacher: The Hub has no model 'tester/teacher'" in shown
 
 
 def test_other_classes_than_the_models_are_refused(check, classifier, tmp_path):

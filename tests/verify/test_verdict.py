@@ -41,5 +41,5 @@ def test_nothing_agrees_with_nan():
 def test_the_stated_interval_is_compared_with_what_was_measured():
     inside, outside = (Check("Accuracy", "accuracy", 0.5, value, 1.0, (0.4, 0.6)) for value in (0.45, 0.65))
     assert (inside.is_in_interval, outside.is_in_interval) == (True, False)
-    assert outside.row()["Stated interval of the mean"] == "0.4 to 0.6: outside"
+    assert outside.row()["Stated interval"] == "0.4 to 0.6: outside"
     assert Check("", "", 0, 0, 0).is_in_interval is None

@@ -1,0 +1,17 @@
+"""What is said of models of a task: no more than their numbers say."""
+
+from hf_genkit.compare.judged_models import JudgedModel
+from hf_genkit.compare.task_story import summary
+from hf_genkit.evaluation import ACCURACY
+
+
+def judged(name: str, right: int, size: int, milliseconds: float) -> JudgedModel:
+    parts = [1.0] * right + [0.0] * (10 - right)
+    return JudgedModel(name, parts, [1.0] * 10, size_bytes=size, latency_ms=milliseconds)
+
+
+def test_models_that_are_as_good_as_each_other_share_the_best_score():
+    models = [judged("teacher", 8, 400, 4.0), judged("student", 8, 100, 1.0), judged("pruned", 5, 200, 2.0)]
+    said = summary(models, ACCURACY, {one.name: one.quality("image-classification") for one in models})
+    assert said[0] == "'teacher' and 'student' have the best accuracy, 0.8."
+    assert said[1].startswith("'student' is the smallest and the fastest: 4.0 times smaller and 4.0 times as fast")
