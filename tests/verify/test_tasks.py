@@ -131,10 +131,10 @@ def test_an_adapter_of_a_base_in_few_bits_is_measured_on_such_a_base(push, check
 
 @pytest.fixture(scope="module")
 def exported(classifier, tmp_path_factory):
-    """A classifier that was pruned, quantized and exported."""
+    """A classifier that was pruned and exported."""
     pytest.importorskip("onnxruntime")
     out = tmp_path_factory.mktemp("small") / "out"
-    chain = ("prune:intermediate=0.5", "quantize:method=int8_weight_only", "export:int8=dynamic")
+    chain = ("prune:intermediate=0.5", "export:int8=dynamic")
     return train("compress", out, "--model_name_or_path", classifier, "--chain", *chain)
 
 
