@@ -47,7 +47,7 @@ STEPS = (8, 4, 2, 1)
 MARGIN, OVERHEAD, PROBE = 20, 8, 30  # seconds that stay free and that a training takes to begin; steps to time
 SHORT = {
     "network": {"block_out_channels": [16, 32, 32], "layers_per_block": 1},
-    "batch": 64, "student_batch": 32, "teacher": 600, "student": 140, "consistency": 130, "fewer": 80, "more": 60,
+    "batch": 64, "student_batch": 32, "teacher": 540, "student": 120, "consistency": 120, "fewer": 80, "more": 60,
     "pictures": 400, "seeds": 3, "reference": 2000, "learning_rate": 2e-3, "student_learning_rate": 1e-3, "ema_decay": 0.99,
 }  # fmt: skip
 PROGRESSIVE = {"teacher_steps": 32, "student_steps": 4, "stage_factor": 8}

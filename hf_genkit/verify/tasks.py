@@ -81,7 +81,6 @@ def measure_teacher(claim: Claim, settings: Settings) -> float:
         `ValueError`: As [`measure_task`].
     """
     args = claim.result.args
-    read_evaluation_arguments(FineTuningConfig, claim, OWN)
     copy = fetch(args["teacher"], args.get("teacher_revision"), trust_remote_code=settings.trust_remote_code)
     loaded = _load(copy, claim.task, {}, settings)
     teacher = replace(claim, result=replace(claim.result, args={name: args[name] for name in args if name == "seed"}))

@@ -43,6 +43,8 @@ def test_an_adapter_is_measured_on_its_base_at_the_recorded_revision(push, check
     assert "The base 'me/gone' of the adapter" in sentence
     assert "give it with --base_model" in sentence
     assert check(at_home, "--base_model", base)[0] == 0
+    config.write_text(config.read_text().replace('"base_model_name_or_path": "me/gone",', ""))
+    assert "doesn't name its base: give it with --base_model" in check(at_home)[1]
 
 
 def test_masks_are_drawn_with_the_seed_of_the_run(check, corpus, tmp_path):
