@@ -1,7 +1,7 @@
 """
 Few-step students of a diffusion model against their teacher and against DPM++: Fashion-MNIST, FD over DINOv2-small.
 
-    python benchmarks/few_step.py                        # small UNet, 3 seeds, about 14 minutes of CPU time
+    python benchmarks/few_step.py                        # small UNet, 3 seeds, about 12 minutes of CPU time
     python benchmarks/few_step.py --pack data/few_step   # what a machine without a network needs, in 46 MiB
     python benchmarks/few_step.py --full --minutes 7 --data data/few_step    # a DiT, 10,000 pictures; for one GPU
 

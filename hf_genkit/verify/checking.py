@@ -73,6 +73,10 @@ class Verification:
         at = "a local folder" if self.commit is None else f"commit {self.commit}"
         head = f"{self.repo} ({at}), measured on {self.device}:"
         left_out = [f"Not checked: {reason}." for reason in self.not_checked]
+        if any(check.agrees and check.is_in_interval is False for check in self.checks):
+            left_out.append(
+                "Outside: an interval over seeds is of their mean, which the weights of one seed may miss."
+            )
         wrong = [check.name for check in self.checks if not check.agrees]
         every = "Every figure that was checked agrees." if self.failed else "Every figure agrees."
         verdict = every if not wrong else f"Not as claimed: {', '.join(wrong)}."

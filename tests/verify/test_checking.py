@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from hf_genkit.hub import Claim, DatasetFacts, Result, check_model_card, read_claims
 from hf_genkit.verify import verify_card
-from hf_genkit.verify.checking import allowed
+from hf_genkit.verify.checking import Verification, allowed
+from hf_genkit.verify.verdict import Check
 
 
 VALUE = r"(type: accuracy\n      value:) [\d.]+"
@@ -184,3 +185,12 @@ def test_the_value_of_several_seeds_is_that_of_the_published_weights(tmp_path):
     assert checked.agrees
     assert checked.interval == claim.result.interval
     assert checked.is_in_interval is (claim.result.interval[0] <= checked.measured <= claim.result.interval[1])
+
+
+def test_one_seed_outside_the_interval_of_a_mean_is_explained():
+    verdicts = [Check("Accuracy", "accuracy", value, value, 0.01, (0.8, 0.9)) for value in (0.85, 0.79)]
+    inside, outside = (Verification("me/student", None, "cpu", [check]).text() for check in verdicts)
+    assert "0.8 to 0.9: outside" in outside
+    assert "of their mean" in outside
+    assert "of their mean" not in inside
+    assert outside.endswith("Every figure agrees.")
