@@ -19,7 +19,7 @@ from .budget import CLOCK_NAMES, Budget
 from .claiming import RESULTS, claimed, device_name, versions
 from .control import cross_fades, judge_control, smoothness
 from .families import FAMILIES
-from .findings import budget_words
+from .findings import budget_words, short_names
 from .judging import judge_painter, network_cost
 from .kinds import check_kinds
 from .painters import Painter, check_alike, load_painter
@@ -155,10 +155,8 @@ class PictureComparison:
         number = self.args.models.index(name)
         path = self.folder / "runs" / f"model-{number}-seed-{seed}.json"
         if not path.is_file() and self.is_main:
-            painter = load_painter(name, self.device)
-            titles = [Path(each).name for each in self.args.models]
-            title = name if titles.count(painter.name) > 1 else painter.name
-            record = {"family": painter.family, "seed": seed, "name": title, "model": name, "finite": True}
+            painter = load_painter(name, self.device, short_names(self.args.models)[number])
+            record = {"family": painter.family, "seed": seed, "name": painter.name, "model": name, "finite": True}
             self._note(path, record | self._measure(painter, seed))
         PartialState().wait_for_everyone()
         return json.loads(path.read_text())

@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable
+from pathlib import PurePath
 
 from ..arguments.comparison_arguments import BUDGET
 from ..evaluation import Interval, mean_interval
@@ -10,6 +11,16 @@ from ..evaluation import Interval, mean_interval
 
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 UNIT_WORDS = {"s": "seconds", "m": "minutes", "h": "hours", "steps": "steps", "flops": "FLOPs"}
+
+
+def short_names(names: list[str]) -> list[str]:
+    """Models as a report calls them: by the last parts of their Hub ids or folders, as many as tell them apart."""
+    parts = [PurePath(name).parts for name in names]
+    for count in range(1, max(map(len, parts)) + 1):
+        short = ["/".join(each[-count:]) for each in parts]
+        if len(set(short)) == len(names):
+            return short
+    return names
 
 
 class Found:

@@ -21,6 +21,7 @@ from .claiming import RESULTS
 PAGE = "report.html"
 DRAWN = (".png", ".svg")
 EMBEDDED = "digits"
+TAGS = ("hf_genkit", "report")
 
 
 def check_report_space(space_id: str, token: str | None = None, private: bool | None = None) -> str:
@@ -49,7 +50,7 @@ def check_report_space(space_id: str, token: str | None = None, private: bool | 
         raise ValueError(
             f"The Hub doesn't tell whether there is a Space {space_id!r} ({first_line(error)})."
         ) from error
-    if is_used and (there.card_data or {}).get("app_file") != PAGE:
+    if is_used and not set(TAGS) <= set((there.card_data or {}).get("tags") or []):
         raise ValueError(f"The Space {space_id!r} exists and is no report: choose another `hub_space_id`.")
     if private and not there.private:
         raise ValueError(f"The Space {space_id!r} exists and is public: make it private on the Hub first.")
@@ -129,7 +130,7 @@ def render_report_card(report: Report, models: list[str], datasets: list[str]) -
         "app_file": PAGE,
         "pinned": False,
         **{kind: names for kind, names in linked.items() if names},
-        "tags": ["hf_genkit", "report"],
+        "tags": list(TAGS),
     }
     addresses = {"models": "https://huggingface.co/", "datasets": "https://huggingface.co/datasets/"}
     links = [f"- [{name}]({addresses[kind]}{name})" for kind, names in linked.items() for name in names]

@@ -18,6 +18,7 @@ from ..evaluation import measure_efficiency
 from ..trainers.model_source import ModelSource
 from ..trainers.task_data import TaskData
 from ..trainers.tasks import AUTO_CLASSES, CLASSIFICATION, line_up
+from .findings import short_names
 from .judged_models import JudgedModel
 
 
@@ -98,8 +99,7 @@ class TaskModels:
 
     def judge(self) -> list[JudgedModel]:
         """Tests every model, and times them in turns on one thread, so that a busy machine slows all of them alike."""
-        titles = [Path(name).name for name in self.args.models]
-        names = self.args.models if len(set(titles)) < len(titles) else titles
+        names = short_names(self.args.models)
         models = {name: self.load(name) for name in self.args.models}
         self.prepare(models)
         judged = [self.judge_one(title, *pair) for title, pair in zip(names, models.items(), strict=True)]

@@ -150,6 +150,8 @@ def bases_and_libraries(name: str) -> tuple[list[str], set[str]]:
     bases, libraries = [], set()
     adapter, config = (json.loads(read_file(name, file) or "{}") for file in (ADAPTER_CONFIG, CONFIG_NAME))
     if adapter:
+        if not adapter.get("base_model_name_or_path"):
+            raise ValueError(f"The adapter '{name}' doesn't name the base that it is loaded on.")
         bases, libraries = [adapter["base_model_name_or_path"]], {"peft"}
         libraries |= bases_and_libraries(bases[0])[1]
     if "quantization_config" in config:

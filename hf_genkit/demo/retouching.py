@@ -81,9 +81,10 @@ def repaint_tab(settings: Settings, examples: list[str]) -> None:
     def take_uploaded(value):
         # Whoever paints sees the pixels that the model draws, and the brush suits them. What is put into the editor here
         # counts as uploaded, too.
-        uploaded = value["background"].convert("RGB")
+        uploaded = value["background"]
         picture = shown(read_picture(uploaded, shape[0], tuple(shape[1:])))
-        return gradio.skip() if uploaded.tobytes() == picture.tobytes() else unpainted(picture)
+        is_read = uploaded.convert("RGB").tobytes() == picture.tobytes()
+        return gradio.skip() if is_read else unpainted(picture)
 
     side = LARGE // max(shape[1:]) or 1
     canvas = (side * shape[2], side * shape[1])

@@ -97,7 +97,8 @@ def test_a_space_of_another_kind_and_a_public_one_are_refused(logged_in):
     assert check_report_space("compared") == SPACE, "a push that was cut off could not be repeated"
     with pytest.raises(ValueError, match="exists and is public: make it private"):
         check_report_space(SPACE, private=True)
-    api.upload_file(path_or_fileobj=b"<p>mine</p>", path_in_repo="index.html", repo_id=SPACE, repo_type="space")
+    mine = b"---\ntitle: Mine\ncolorFrom: red\ncolorTo: red\nsdk: static\napp_file: report.html\n---\n"
+    api.upload_file(path_or_fileobj=mine, path_in_repo="README.md", repo_id=SPACE, repo_type="space")
     with pytest.raises(ValueError, match="exists and is no report: choose another `hub_space_id`"):
         check_report_space(SPACE)
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from hf_genkit.compare.findings import budget_words, flops, number, with_ends
+from hf_genkit.compare.findings import budget_words, flops, number, short_names, with_ends
 from hf_genkit.compare.story import tell
 from hf_genkit.evaluation import Interval
 from hf_genkit.report.blocks import Chart, Table
+from hf_genkit.report.public import public
 
 
 def run(name: str, family: str, seed: int, fds: list[float], **changes) -> dict:
@@ -187,3 +188,14 @@ def test_shares_are_not_shown_outside_what_they_can_be():
 )
 def test_numbers_have_the_digits_that_people_read(value, text):
     assert number(value) == text
+
+
+@pytest.mark.parametrize(("names", "short"), [
+    (["me/vae", "/data/gan"], ["vae", "gan"]),
+    (["/data/r1/student", "/data/r2/student", "me/teacher"], ["r1/student", "r2/student", "me/teacher"]),
+    (["me/vae", "you/vae"], ["me/vae", "you/vae"]),
+    (["me/vae", "me/vae"], ["me/vae", "me/vae"]),
+])  # fmt: skip
+def test_models_are_told_apart_by_as_little_of_their_names_as_it_takes(names, short):
+    assert short_names(names) == short
+    assert len(set(public(short))) == len(set(names)), "what is cut from local paths told them apart"

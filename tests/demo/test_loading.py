@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hf_genkit.demo.loading import load_demo_model
+from hf_genkit.demo.loading import bases_and_libraries, load_demo_model
 from hf_genkit.hub import CardFacts, DatasetFacts, Result, push_folder, write_model_card
 
 from ..trainers.tiny_finetuning import finetuning_model
@@ -93,3 +93,9 @@ def test_a_card_of_someone_else_shows_none_of_its_pictures(tmp_path):
     save_classifier(tmp_path)
     (tmp_path / "README.md").write_text("---\ntags: [a]\n---\n\n# x\n\n![x](http://example.org/x.png)\n")
     assert "example.org" not in load_demo_model(str(tmp_path)).description()
+
+
+def test_an_adapter_that_names_no_base_is_said(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": null}')
+    with pytest.raises(ValueError, match=r"The adapter '.*' doesn't name the base that it is loaded on"):
+        bases_and_libraries(str(tmp_path))

@@ -67,6 +67,8 @@ def test_an_uploaded_photo_becomes_what_the_model_reads_of_it_once(tmp_path):
     assert np.asarray(taken["background"]).min() > 200  # the middle alone
     again = {"background": taken["background"].convert("RGBA"), "layers": [], "composite": None}
     assert take(again) == gradio.skip()
+    clear = take({"background": Image.new("RGBA", (30, 30), (0, 0, 0, 0)), "layers": [], "composite": None})
+    assert np.asarray(clear["background"]).min() == 255, "what is transparent is white, as on a page"
 
 
 def test_more_strength_leaves_less_of_a_picture(tmp_path):
