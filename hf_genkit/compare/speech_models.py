@@ -10,7 +10,6 @@ from ..data import BatchCollator
 from ..data.speech import SpeechDataset
 from ..evaluation import measure_efficiency
 from ..evaluation.text_metrics import edit_distance, word_errors
-from ..trainers.tasks import decoder_inputs
 from ..trainers.transcribing import normaliser_of, spoken, write_down
 from .judged_models import JudgedSpeechModel
 from .task_models import TaskModels, saved_bytes
@@ -68,7 +67,7 @@ class SpeechModels(TaskModels):
         clips = [self.heard[name][index] for index in range(self.timed)]
         inputs = {
             "input_features": clips[0]["input_features"][None].to(model.dtype),
-            "decoder_input_ids": decoder_inputs(model.config, clips[0]["labels"][None]),
+            "decoder_input_ids": torch.tensor([[model.config.decoder_start_token_id]]),
         }
         tokenizer = self.processors[name].tokenizer
         seconds = sum(write_down(model, tokenizer, clip["input_features"][None])[1] for clip in clips)

@@ -43,14 +43,18 @@ def clips(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Two models of speech, of which the second hears half as many bands and has half of the bytes for each weight."""
+    """
+    Two models of speech, of which the second knows fewer tokens, hears half as many bands and has half of the bytes for each
+    weight.
+    """
     folder = tmp_path_factory.mktemp("models")
-    teacher = AutoModelForSpeechSeq2Seq.from_pretrained(save_whisper(folder / "teacher"))
-    config = WhisperConfig.from_pretrained(folder / "teacher", num_mel_bins=40)
+    save_whisper(folder / "teacher", 300)
+    whole = AutoModelForSpeechSeq2Seq.from_pretrained(save_whisper(folder / "small"))
+    config = WhisperConfig.from_pretrained(folder / "small", num_mel_bins=40)
     student = WhisperForConditionalGeneration(config).bfloat16()
-    student.generation_config = teacher.generation_config
+    student.generation_config = whole.generation_config
     student.save_pretrained(folder / "student")
-    processor = AutoProcessor.from_pretrained(folder / "teacher")
+    processor = AutoProcessor.from_pretrained(folder / "small")
     processor.feature_extractor = WhisperFeatureExtractor(feature_size=40, chunk_length=1)
     processor.save_pretrained(folder / "student")
     return folder / "teacher", folder / "student"

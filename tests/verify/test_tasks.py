@@ -86,9 +86,9 @@ def test_speech_is_measured_by_word_errors(check, tmp_path):
     assert "their fingerprint is another one" in check(out, "--dataset_name", tmp_path / "silent")[1]
 
 
-def save_whisper(folder):
-    """A tiny Whisper with the bytes of English as its vocabulary."""
-    letters = train_tokenizer(["press one or two"], 258)
+def save_whisper(folder, vocab_size: int = 258):
+    """A tiny Whisper with bytes, and above 258 with pairs of them, as its vocabulary."""
+    letters = train_tokenizer(["press one or two"] * 3, vocab_size)
     letters.add_special_tokens({"additional_special_tokens": [START, NO_TIMES]})
     letters.save_pretrained(folder)
     tokenizer = WhisperTokenizer.from_pretrained(folder, pad_token=END, eos_token=END, bos_token=END)
