@@ -1,6 +1,5 @@
 """The results of a comparison as its report reads them: by model, over seeds, as short texts."""
 
-import math
 import statistics
 from collections.abc import Callable
 from pathlib import PurePath
@@ -101,7 +100,7 @@ def milliseconds(seconds: float) -> str:
 
 def flops(value: float) -> str:
     """A number of FLOPs with its unit."""
-    power = min(max(0, int(math.log10(value)) // 3), len(PREFIXES) - 1) if value >= 1 else 0
+    power = min(max(0, int(f"{value:.2e}".partition("e")[2]) // 3), len(PREFIXES) - 1)
     return f"{number(value / 1000**power)} {PREFIXES[power]}FLOPs"
 
 

@@ -139,7 +139,8 @@ def summary(judged: list[JudgedModel], metric: ComparedMetric, qualities: dict[s
     names = [f"'{one.name}'" for one, mean in zip(judged, means, strict=True) if mean == best]
     small = min(judged, key=lambda one: one.size_bytes)
     fast = min(judged, key=lambda one: one.latency_ms)
-    said = [f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} the best {title}, {number(best)}."]
+    listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    said = [f"{listed} {'has' if len(names) == 1 else 'have'} the best {title}, {number(best)}."]
     gains = ((small, "smallest and the fastest"),) if small is fast else ((small, "smallest"), (fast, "fastest"))
     for one, gain in gains:
         if one is first:
@@ -148,7 +149,7 @@ def summary(judged: list[JudgedModel], metric: ComparedMetric, qualities: dict[s
         gap = one.minus(first)
         sure = "excludes" if gap.low > 0 or gap.high < 0 else "includes"
         smaller, faster = first.size_bytes / one.size_bytes, first.latency_ms / one.latency_ms
-        size = f"{smaller:.1f} times smaller and {faster:.1f} times as fast"
+        size = f"{times(smaller, 'smaller', 'as large')} and {times(faster, 'as fast', 'as slow')}"
         difference = shown(gap, metric).mean
         words = f"{difference:.3f} times the {title}" if metric is PERPLEXITY else f"{difference:+.4f} {title}"
         said.append(
@@ -156,3 +157,8 @@ def summary(judged: list[JudgedModel], metric: ComparedMetric, qualities: dict[s
             f"samples {sure} no difference."
         )
     return said
+
+
+def times(ratio: float, more: str, less: str) -> str:
+    """A ratio in words that never speak of less than one time."""
+    return f"{ratio:.1f} times {more}" if ratio >= 1 else f"{1 / ratio:.1f} times {less}"

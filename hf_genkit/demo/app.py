@@ -1,6 +1,6 @@
 """The demo of any model: the page that suits its kind, and a server for it."""
 
-from pathlib import Path
+import os
 
 from PIL import Image, UnidentifiedImageError
 
@@ -91,7 +91,7 @@ def _check_examples(loaded: DemoModel, examples: list[str]) -> None:
     if loaded.kind in TEXTS or (loaded.kind == DIFFUSION and loaded.model.text_encoder is not None):
         return
     for example in examples:
-        if not Path(example).is_file():
+        if not os.path.isfile(example):
             raise ValueError(f"The example '{example}' is no file, but '{loaded.name}' takes files.")
         if loaded.kind in CLIPS:
             continue

@@ -1,6 +1,6 @@
 """The page of a diffusion model: drawing by class or from text, and what it does to given pictures."""
 
-from pathlib import Path
+import os
 
 import torch
 
@@ -26,7 +26,7 @@ def diffusion_page(loaded: DemoModel, examples: list[str]) -> None:
         examples (`list[str]`): Files of pictures to choose from, and prompts for a model that reads them.
     """
     gradio, pipeline, known = import_gradio(), loaded.model, loaded.measured_with()
-    prompts = [example for example in examples if not Path(example).is_file()]
+    prompts = [example for example in examples if not os.path.isfile(example)]
     examples = [example for example in examples if example not in prompts]
     settings = Settings(pipeline, prompts, known.get("caption_template"))
     with gradio.Row():

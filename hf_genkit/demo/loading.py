@@ -133,7 +133,7 @@ def read_file(name: str, file: str) -> str | None:
         path = cached_file(name, file, **quiet)
     except OSError:  # there is nothing of this name at all
         return None
-    return None if path is None else Path(path).read_text(encoding="utf-8")
+    return None if path is None else Path(path).read_text(encoding="utf-8", errors="replace")
 
 
 def bases_and_libraries(name: str) -> tuple[list[str], set[str]]:

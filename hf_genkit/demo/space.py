@@ -197,7 +197,7 @@ def _copy_examples(examples: list[str], folder: Path) -> list[str]:
     """The examples as the Space names them: files by their place in it, texts as they are."""
     named = []
     for number, example in enumerate(examples):
-        if Path(example).is_file():
+        if os.path.isfile(example):  # a long text is no name that Path could ask for
             copy = Path(EXAMPLES, f"{number}{Path(example).suffix}")
             (folder / EXAMPLES).mkdir(exist_ok=True)
             shutil.copyfile(example, folder / copy)

@@ -23,6 +23,8 @@ TOKEN = re.compile(r"\bhf_(?:oauth_)?[A-Za-z0-9]{20,}[\w.-]*")
 LOCAL_PATH = re.compile(
     r"""(?<![^\s"'`=(\[{,:|>])(?:(?:file://|~\w*|\.{1,2}|[A-Za-z]:)?/|(?:\.{1,2}|[A-Za-z]:)\\)[\w.][^\s"'`,;|)\]}]*"""
 )
+# In quotes a path may hold spaces.
+QUOTED_PATH = re.compile(r"""(?<=['"])(?:(?:~\w*|\.{1,2}|[A-Za-z]:)?/|(?:\.{1,2}|[A-Za-z]:)\\)\w[^'"\\\n]*(?=['"])""")
 PLACEHOLDER = re.compile(
     r"(?i:\[more information needed\])|\b(?:TODO|FIXME|TBD)\b|\{\{.*?\}\}|(?i:\byour[-_ ](?:user)?name\b)"
     r"|<\.{3}>|<(?i:your|\w*_)?[ \w-]*(?i:name|path|repo|id|token|here)>"

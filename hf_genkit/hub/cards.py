@@ -19,7 +19,7 @@ from huggingface_hub import ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from .card_rules import LOCAL_PATH, NOT_EVALUATED, TOKEN, check_model_card
+from .card_rules import LOCAL_PATH, NOT_EVALUATED, QUOTED_PATH, TOKEN, check_model_card
 from .claims import EMBEDDED, Claim, DatasetFacts, Result
 
 
@@ -253,7 +253,9 @@ def _metadata(facts: CardFacts) -> str:
 def _public(text: str) -> str:
     """`text` without access tokens (and the option that held one), its local paths cut down to the last component."""
     text = re.sub(rf"(?:--?[\w-]+[= ]|\w+=)?[\"']?{TOKEN.pattern}[\"']? ?", "", text)
-    return LOCAL_PATH.sub(lambda path: re.split(r"[\\/]", path.group().rstrip("\\/"))[-1], text)
+    for pattern in (QUOTED_PATH, LOCAL_PATH):
+        text = pattern.sub(lambda path: re.split(r"[\\/]", path.group().rstrip("\\/"))[-1], text)
+    return text
 
 
 def _marker(text: str) -> str:

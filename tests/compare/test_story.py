@@ -171,7 +171,7 @@ def test_a_budget_is_told_in_words(text, words):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0 FLOPs"), (999, "999 FLOPs"), (3.9e7, "39 MFLOPs"), (1e9, "1 GFLOPs"), (2.5e18, "2.5 EFLOPs"), (5e22, "50,000 EFLOPs")],
+    [(0, "0 FLOPs"), (999, "999 FLOPs"), (999_700, "1 MFLOPs"), (3.9e7, "39 MFLOPs"), (1e9, "1 GFLOPs"), (2.5e18, "2.5 EFLOPs"), (5e22, "50,000 EFLOPs")],
 )  # fmt: skip
 def test_flops_have_a_unit(value, text):
     assert flops(value) == text

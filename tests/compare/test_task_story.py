@@ -15,3 +15,10 @@ def test_models_that_are_as_good_as_each_other_share_the_best_score():
     said = summary(models, ACCURACY, {one.name: one.quality("image-classification") for one in models})
     assert said[0] == "'teacher' and 'student' have the best accuracy, 0.8."
     assert said[1].startswith("'student' is the smallest and the fastest: 4.0 times smaller and 4.0 times as fast")
+
+
+def test_what_is_larger_is_not_called_smaller():
+    models = [judged("first", 8, 100, 2.0), judged("second", 8, 200, 1.0), judged("third", 8, 400, 4.0)]
+    said = summary(models, ACCURACY, {one.name: one.quality("image-classification") for one in models})
+    assert said[0] == "'first', 'second' and 'third' have the best accuracy, 0.8."
+    assert said[2].startswith("'second' is the fastest: 2.0 times as large and 2.0 times as fast as 'first'")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hf_genkit.demo.loading import bases_and_libraries, load_demo_model
+from hf_genkit.demo.loading import bases_and_libraries, load_demo_model, read_file
 from hf_genkit.hub import CardFacts, DatasetFacts, Result, push_folder, write_model_card
 
 from ..trainers.tiny_finetuning import finetuning_model
@@ -99,3 +99,8 @@ def test_an_adapter_that_names_no_base_is_said(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": null}')
     with pytest.raises(ValueError, match=r"The adapter '.*' doesn't name the base that it is loaded on"):
         bases_and_libraries(str(tmp_path))
+
+
+def test_a_card_of_another_encoding_is_read_as_far_as_it_goes(tmp_path):
+    (tmp_path / "README.md").write_bytes(b"caf\xe9")
+    assert read_file(str(tmp_path), "README.md") == "caf\N{REPLACEMENT CHARACTER}"

@@ -20,6 +20,7 @@ from hf_genkit.hub import push_folder
 from .tiny_demos import grey, save_classifier, save_gan
 
 
+LONG = "a text " * 50  # no name that a file could have
 MODEL, TEACHER = "tester/student", "tester/teacher"
 
 
@@ -88,8 +89,8 @@ def test_what_a_space_cannot_load_is_refused_before_anything_is_written(pushed, 
 
 def test_examples_travel_along_and_texts_stay_texts(tmp_path, hub):
     grey(3).save(tmp_path / "my picture.png")
-    folder = write_space(tmp_path / "space", MODEL, examples=[str(tmp_path / "my picture.png"), "a text"])
-    assert "examples=['examples/0.png', 'a text']" in (folder / "app.py").read_text()
+    folder = write_space(tmp_path / "space", MODEL, examples=[str(tmp_path / "my picture.png"), LONG])
+    assert f"examples=['examples/0.png', '{LONG}']" in (folder / "app.py").read_text()
     assert (folder / "examples" / "0.png").read_bytes() == (tmp_path / "my picture.png").read_bytes()
     assert str(tmp_path) not in "".join(path.read_text() for path in folder.glob("*.*"))
 

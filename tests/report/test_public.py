@@ -14,6 +14,8 @@ TOKEN = "hf_" + "a1B2" * 9
         ("train.py --output_dir /home/me/runs/vae --seed 1", "train.py --output_dir vae --seed 1"),
         ("train.py --output_dir=~/runs/vae/", "train.py --output_dir=vae"),
         (r"data in C:\Users\me\data.csv, read", "data in data.csv, read"),
+        ("compare.py --models '/home/jo doe/vae' '~/my gan/' b", "compare.py --models 'vae' 'my gan' b"),
+        ("it's 5/6 of 'no' and \"a / b\"", None),
         (f"push.py --hub_token {TOKEN} --seed 1", "push.py --seed 1"),
         (f"HF_TOKEN={TOKEN} push.py", "push.py"),
         (f"the token {TOKEN}", "the token "),
@@ -37,3 +39,9 @@ def test_every_text_of_a_report_is_made_public_but_no_picture_is_lost():
     assert TOKEN not in str(report)
     assert report.sections[0].blocks[2].path == "../a/b.png"
     assert report.sections[0].blocks[1].rows == [{"name ": "name ", "n": 1}]
+
+
+def test_a_folder_whose_name_holds_a_space_is_cut_down_whole(tmp_path):
+    folder = tmp_path / "jo doe" / "my vae"
+    folder.mkdir(parents=True)
+    assert public({"model": str(folder)}) == {"model": "my vae"}
