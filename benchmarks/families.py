@@ -59,10 +59,13 @@ def main() -> None:
     start = time.time()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="Larger networks, on the wall's clock; for a GPU.")
-    parser.add_argument("--budget", default="10m", help="Of each run of --full.")
+    parser.add_argument("--budget", help="Of each run of --full; default: 10m.")
     parser.add_argument("--data", default="data/fashion_mnist", help="Fashion-MNIST: a folder or Hub id.")
     parser.add_argument("--dinov2", default="data/dinov2-small", help="DINOv2-small: a folder or Hub id.")
     args = parser.parse_args()
+    if args.budget and not args.full:
+        parser.error("--budget belongs to --full.")
+    full = ["--full", "--budget", args.budget or "10m"] if args.full else []
     logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
     torch.set_num_threads(8 if args.full else 1)
@@ -73,11 +76,11 @@ def main() -> None:
         args.data,
         "--feature_extractor",
         args.dinov2,
-        *([*FULL, "--budget", args.budget] if args.full else []),
+        *(FULL + full[1:] if args.full else []),
     ]
     parser = GenkitParser((ComparisonArguments, FineTuningDataArguments, ComparisonOutputArguments))
     compared, data, output = parser.parse_args_into_dataclasses(options)
-    command = f"python benchmarks/families.py{' --full' if args.full else ''}"
+    command = " ".join(["python benchmarks/families.py", *full])
     report = compare_pictures(compared, data, output, command)
     write_report(report, folder, overwrite=True)
     print("\n".join(report.summary), flush=True)

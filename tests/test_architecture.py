@@ -13,7 +13,8 @@ PACKAGE = "hf_genkit"
 
 # Each part may import the parts of earlier rows and itself, and no neighbour in its own row.
 LAYERS = [
-    ["losses", "arguments", "data", "models", "pipelines", "hub", "report"],
+    ["losses", "arguments", "data", "models", "pipelines", "report"],
+    ["hub"],
     ["evaluation"],
     ["trainers"],
     ["tuning", "compress"],

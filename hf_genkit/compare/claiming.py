@@ -17,9 +17,9 @@ from ..trainers.report import claim_comparison
 RESULTS = "results.json"
 
 
-def device_name() -> str:
-    """What the comparison runs on, in words."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+def device_name(device: torch.device) -> str:
+    """What models run on, in words."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores"
 
 
 @contextmanager

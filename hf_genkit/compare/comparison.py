@@ -183,7 +183,7 @@ class PictureComparison:
             dataset=dataset_facts(self.pictures.data, self.data_args, len(self.pictures.test)),
             results=[],
             command=self.command,
-            hardware=f"{device_name()}, {used}",
+            hardware=f"{device_name(self.device)}, {used}",
             limits=LIMITS,
         )
 
@@ -224,7 +224,7 @@ class PictureComparison:
             "Seeds": ", ".join(map(str, args.seeds)),
             "Judged by": f"{drawn:,} pictures of each model against {real:,} of the split '{data.split}', features of "
             f"{judge.extractor.name}; the floor is as many training images",
-            "Hardware": f"{device_name()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}",
+            "Hardware": f"{device_name(self.device)}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}",
             "Versions": versions("diffusers"),
         }
 

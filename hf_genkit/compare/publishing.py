@@ -21,6 +21,7 @@ from .claiming import RESULTS
 PAGE = "report.html"
 DRAWN = (".png", ".svg")
 EMBEDDED = "digits"
+TEMPLATE = {".gitattributes", CARD_NAME, "index.html", "style.css"}  # of a new static Space
 TAGS = ("hf_genkit", "report")
 
 
@@ -43,7 +44,9 @@ def check_report_space(space_id: str, token: str | None = None, private: bool | 
     space_id, api = check_push_access(space_id, token), HfApi(token=token)
     try:
         there = api.space_info(space_id)
-        is_used = len(api.list_repo_commits(space_id, repo_type="space")) > 1  # the first one is the Hub's own
+        commits = api.list_repo_commits(space_id, repo_type="space")
+        # The first commit is the Hub's own, unless the history was squashed.
+        is_used = len(commits) > 1 or not {file.rfilename for file in there.siblings} <= TEMPLATE
     except RepositoryNotFoundError:
         return space_id
     except (HTTPError, OSError) as error:

@@ -8,11 +8,10 @@ from transformers import PreTrainedModel
 
 from ..data import BatchCollator
 from ..data.speech import SpeechDataset
-from ..evaluation import measure_efficiency
 from ..evaluation.text_metrics import edit_distance, word_errors
 from ..trainers.transcribing import normaliser_of, spoken, write_down
 from .judged_models import JudgedSpeechModel
-from .task_models import TaskModels, saved_bytes
+from .task_models import TaskModels
 
 
 TIMED_CLIPS = 4
@@ -64,12 +63,6 @@ class SpeechModels(TaskModels):
         )
 
     def measure(self, name: str, model: PreTrainedModel) -> dict:
-        clips = [self.heard[name][index] for index in range(self.timed)]
-        inputs = {
-            "input_features": clips[0]["input_features"][None].to(model.dtype),
-            "decoder_input_ids": torch.tensor([[model.config.decoder_start_token_id]]),
-        }
-        tokenizer = self.processors[name].tokenizer
+        tokenizer, clips = self.processors[name].tokenizer, (self.heard[name][index] for index in range(self.timed))
         seconds = sum(write_down(model, tokenizer, clip["input_features"][None])[1] for clip in clips)
-        found = measure_efficiency(model, inputs, repeats=2, warmup=0, size_bytes=saved_bytes(name))
-        return found | {"latency_ms": 1000 * seconds / len(clips)}
+        return {"parameters": model.num_parameters(), "latency_ms": 1000 * seconds / self.timed}

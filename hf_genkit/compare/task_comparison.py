@@ -45,4 +45,4 @@ def compare_task_models(
         judged = models.judge()
     results = {"task": args.task, "models": [asdict(one) for one in judged], "command": command}
     (folder / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    return tell_tasks(judged, args.task, models.data, data_args, command)
+    return tell_tasks(judged, args.task, models.data, data_args, command, models.device)

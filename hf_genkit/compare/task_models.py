@@ -33,7 +33,7 @@ class TaskModels:
     Args:
         args ([`~hf_genkit.arguments.ComparisonArguments`]): Which models and which task.
         data_args ([`~hf_genkit.FineTuningDataArguments`]): Where the data come from.
-        device (`torch.device`): Where models of PyTorch run.
+        device (`torch.device`): Where models run: on the CPU all of them, if an exported one is among them, which runs there.
 
     Raises:
         `ValueError`: A model is an adapter, knows other classes than the data have or can't do the task, or language models
@@ -41,7 +41,8 @@ class TaskModels:
     """
 
     def __init__(self, args: ComparisonArguments, data_args: FineTuningDataArguments, device: torch.device):
-        self.args, self.task, self.device = args, args.task, device
+        self.args, self.task = args, args.task
+        self.device = torch.device("cpu") if any(map(is_onnx, args.models)) else device
         self.sources = {name: ModelSource(name, trust_remote_code=args.trust_remote_code) for name in args.models}
         with_config = [name for name in args.models if not is_onnx(name)]
         if not with_config:
@@ -98,10 +99,11 @@ class TaskModels:
             yield self.data.readable(batch, processor)
 
     def judge(self) -> list[JudgedModel]:
-        """Tests every model, and times them in turns on one thread, so that a busy machine slows all of them alike."""
+        """Tests every model, and times them in turns, on a CPU on one thread, so that a busy machine slows all of them alike."""
         names = short_names(self.args.models)
         models = {name: self.load(name) for name in self.args.models}
         self.prepare(models)
+        self.sizes = {name: saved_bytes(name) for name in models}
         judged = [self.judge_one(title, *pair) for title, pair in zip(names, models.items(), strict=True)]
         if len(judged[0].parts) < 2:
             raise ValueError("There is 1 sample to judge by, but an interval over samples needs 2 or more.")
@@ -109,10 +111,10 @@ class TaskModels:
         torch.set_num_threads(1)
         rounds = [[self.measure(name, model) for name, model in models.items()] for _ in range(ROUNDS)]
         torch.set_num_threads(threads)
-        for number, one in enumerate(judged):
+        for number, (one, size) in enumerate(zip(judged, self.sizes.values(), strict=True)):
             times = [found[number]["latency_ms"] for found in rounds]
             low, median, high = statistics.quantiles(times, n=4, method="inclusive")
-            one.parameters, one.size_bytes = rounds[0][number]["parameters"], rounds[0][number]["size_bytes"]
+            one.parameters, one.size_bytes = rounds[0][number]["parameters"], size
             one.latency_ms, one.latency_ms_iqr = median, (low, high)
         return judged
 
@@ -126,7 +128,7 @@ class TaskModels:
 
     def measure(self, name: str, model: PreTrainedModel | OnnxModel) -> dict:
         """What [`~hf_genkit.evaluation.measure_efficiency`] finds with one sample."""
-        return measure_efficiency(model, self.samples[name], repeats=10, warmup=3, size_bytes=saved_bytes(name))
+        return measure_efficiency(model, self.samples[name], repeats=10, warmup=3, size_bytes=self.sizes[name])
 
 
 @torch.inference_mode()
@@ -173,5 +175,7 @@ def saved_bytes(name: str) -> int:
     if is_onnx(name):
         return Path(name, ONNX_NAME).stat().st_size
     folder = Path(cached_file(name, CONFIG_NAME)).parent
-    files = next(found for found in (list(folder.glob(pattern)) for pattern in WEIGHTS) if found)
+    files = next((found for pattern in WEIGHTS if (found := list(folder.glob(pattern)))), [])
+    if not files:
+        raise ValueError(f"'{name}' has no file of weights such as {WEIGHTS[0]}.")
     return sum(file.stat().st_size for file in files)

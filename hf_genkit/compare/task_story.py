@@ -2,6 +2,8 @@
 
 import math
 
+import torch
+
 from ..arguments import FineTuningDataArguments
 from ..evaluation import PERPLEXITY, ComparedMetric, Interval
 from ..report.blocks import Chart, Report, Section, Series, Table, Text
@@ -15,7 +17,12 @@ from .judged_models import JudgedModel, JudgedSpeechModel
 
 
 def tell_tasks(
-    judged: list[JudgedModel], task: str, data: TaskData, data_args: FineTuningDataArguments, command: str
+    judged: list[JudgedModel],
+    task: str,
+    data: TaskData,
+    data_args: FineTuningDataArguments,
+    command: str,
+    device: torch.device,
 ) -> Report:
     """
     Results as a report, the answer first.
@@ -26,6 +33,7 @@ def tell_tasks(
         data ([`~hf_genkit.trainers.task_data.TaskData`]): What they were tested on.
         data_args ([`~hf_genkit.FineTuningDataArguments`]): Where that came from.
         command (`str`): The command that measured it.
+        device (`torch.device`): Where the models ran.
     """
     metric = metric_of(task)
     title = metric.title
@@ -35,7 +43,7 @@ def tell_tasks(
         f"Intervals are 95 %: of {title.lower()} over the {len(judged[0].parts):,} samples, of the difference to "
         f"'{judged[0].name}' over the same samples in pairs, by a bootstrap. "
         + ("Perplexities are compared as a ratio. " if metric is PERPLEXITY else "")
-        + f"Size is that of the saved weights; {latency(judged[0])}"
+        + f"Size is that of the saved weights; {latency(judged[0], device)}"
     )
     best = {title: "low" if metric.lower_is_better else "high", "Size": "low", "Latency": "low"}
     best |= {"Character error rate": "low"} if task == SPEECH else {}
@@ -65,7 +73,7 @@ def tell_tasks(
         {
             "Data": f"{facts.name}, {len(judged[0].parts):,} {sample}s of the split '{facts.split}'",
             "Task": task,
-            "Hardware": device_name(),
+            "Hardware": device_name(device),
             "Versions": versions(),
         },
         [
@@ -76,15 +84,16 @@ def tell_tasks(
     )
 
 
-def latency(first: JudgedModel) -> str:
+def latency(first: JudgedModel, device: torch.device) -> str:
     """How the time of a sample was measured, as the end of a sentence."""
+    where = " on one thread" if device.type == "cpu" else ""
     if isinstance(first, JudgedSpeechModel):
         return (
-            f"latency the median time to write down one clip on one thread, the mean over {first.timed_clips} of "
+            f"latency the median time to write down one clip{where}, the mean over {first.timed_clips} of "
             f"{first.clip_seconds:.1f} seconds on average, with quartiles, taken in turns. The real-time factor is the "
             "time for a second of speech: below 1 is faster than it is spoken."
         )
-    return "latency the median of a pass with one sample on one thread, with quartiles, taken in turns."
+    return f"latency the median of a pass with one sample{where}, with quartiles, taken in turns."
 
 
 def shown(interval: Interval, metric: ComparedMetric) -> Interval:

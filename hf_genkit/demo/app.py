@@ -88,10 +88,13 @@ def _check_examples(loaded: DemoModel, examples: list[str]) -> None:
     """A `ValueError` for an example that the page couldn't offer."""
     if loaded.kind == "gan" and examples:
         raise ValueError(f"'{loaded.name}' draws from seeds, and takes no examples such as '{examples[0]}'.")
-    if loaded.kind in TEXTS or (loaded.kind == DIFFUSION and loaded.model.text_encoder is not None):
+    if loaded.kind in TEXTS:
         return
+    reads_prompts = loaded.kind == DIFFUSION and loaded.model.text_encoder is not None
     for example in examples:
         if not os.path.isfile(example):
+            if reads_prompts and os.path.splitext(example)[1].lower() not in Image.registered_extensions():
+                continue
             raise ValueError(f"The example '{example}' is no file, but '{loaded.name}' takes files.")
         if loaded.kind in CLIPS:
             continue

@@ -115,7 +115,9 @@ def write_space(
         files = {
             "app.py": APP.format(models=listed, arguments=",\n        ".join(arguments)),
             "requirements.txt": "".join(f"{line}\n" for line in pinned_requirements(extras)),
-            CARD_NAME: README.format(metadata=_metadata(title, [*names, *bases]), title=title, models=links),
+            CARD_NAME: README.format(
+                metadata=_metadata(title, list(dict.fromkeys([*names, *bases]))), title=title, models=links
+            ),
         }
         for name, text in files.items():
             (unfinished / name).write_text(text, encoding="utf-8")
@@ -150,6 +152,13 @@ def push_space(
     try:
         for model in metadata["models"]:
             api.model_info(model)
+    except RepositoryNotFoundError as error:
+        raise ValueError(
+            f"A Space loads its models from the Hub, but there is no '{model}': push it, or log in so that it is seen."
+        ) from error
+    except (HTTPError, OSError) as error:
+        raise ConnectionError(f"The Hub doesn't tell whether there is '{model}' ({first_line(error)}).") from error
+    try:
         api.create_repo(space_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True)
         return api.upload_folder(
             repo_id=space_id,
@@ -158,10 +167,6 @@ def push_space(
             commit_message="Demo with its app, requirements and package",
             delete_patterns=f"{PACKAGE.name}/**",
         )
-    except RepositoryNotFoundError as error:
-        raise ValueError(
-            f"A Space loads its models from the Hub, but there is no '{model}': push it, or log in so that it is seen."
-        ) from error
     except (HTTPError, OSError, RuntimeError) as error:
         raise ConnectionError(
             f"The push to the Space '{space_id}' failed ({first_line(error)}); push again."

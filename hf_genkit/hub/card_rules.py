@@ -11,6 +11,8 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+from ..report.public import LOCAL_PATH, TOKEN
+
 
 NOT_EVALUATED = "This model has not been evaluated."
 
@@ -19,12 +21,6 @@ LICENSES: list[str] = VOCABULARY["licenses"]
 PLAIN = (str, bool, int, float)
 """What an argument of a figure may be."""
 
-TOKEN = re.compile(r"\bhf_(?:oauth_)?[A-Za-z0-9]{20,}[\w.-]*")
-LOCAL_PATH = re.compile(
-    r"""(?<![^\s"'`=(\[{,:|>])(?:(?:file://|~\w*|\.{1,2}|[A-Za-z]:)?/|(?:\.{1,2}|[A-Za-z]:)\\)[\w.][^\s"'`,;|)\]}]*"""
-)
-# In quotes a path may hold spaces.
-QUOTED_PATH = re.compile(r"""(?<=['"])(?:(?:~\w*|\.{1,2}|[A-Za-z]:)?/|(?:\.{1,2}|[A-Za-z]:)\\)\w[^'"\\\n]*(?=['"])""")
 PLACEHOLDER = re.compile(
     r"(?i:\[more information needed\])|\b(?:TODO|FIXME|TBD)\b|\{\{.*?\}\}|(?i:\byour[-_ ](?:user)?name\b)"
     r"|<\.{3}>|<(?i:your|\w*_)?[ \w-]*(?i:name|path|repo|id|token|here)>"

@@ -19,7 +19,8 @@ from huggingface_hub import ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from .card_rules import LOCAL_PATH, NOT_EVALUATED, QUOTED_PATH, TOKEN, check_model_card
+from ..report.public import public_text
+from .card_rules import NOT_EVALUATED, check_model_card
 from .claims import EMBEDDED, Claim, DatasetFacts, Result
 
 
@@ -177,7 +178,7 @@ def render_model_card(facts: CardFacts) -> str:
         trained=facts.method or facts.hardware or facts.command or facts.hyperparameters or facts.versions,
         hyperparameters=yaml.safe_dump(facts.hyperparameters, sort_keys=False, allow_unicode=True).rstrip(),
     )
-    text = f"---\n{_metadata(facts)}\n---\n\n{_public(body)}"
+    text = f"---\n{_metadata(facts)}\n---\n\n{public_text(body)}"
     text = re.sub(r"\n{3,}", "\n\n", text).rstrip()
     return f"{text}\n\n{_marker(text)}\n"
 
@@ -191,7 +192,7 @@ def _check_command(facts: CardFacts) -> str | None:
     if facts.repo_id is not None and facts.revision is not None:
         command += ["--revision", facts.revision]
     if dataset.id is None and EMBEDDED not in dataset.args:
-        command += ["--dataset_name", shlex.quote(_public(dataset.name))]
+        command += ["--dataset_name", shlex.quote(public_text(dataset.name))]
     return " ".join(command)
 
 
@@ -228,7 +229,7 @@ def write_model_card(folder: str | Path, facts: CardFacts) -> Path | None:
 
 
 def _claims(facts: CardFacts) -> list[Claim]:
-    dataset = replace(facts.dataset, name=_public(facts.dataset.name))
+    dataset = replace(facts.dataset, name=public_text(facts.dataset.name))
     return [Claim(facts.task, dataset, result) for result in facts.results]
 
 
@@ -245,17 +246,9 @@ def _metadata(facts: CardFacts) -> str:
         datasets=None if dataset.id is None else [dataset.id],
         metrics=list(dict.fromkeys(result.metric for result in facts.results)) or None,
         tags=["hf_genkit", *facts.tags],
-        model_name=_public(facts.model_name) if results else None,
+        model_name=public_text(facts.model_name) if results else None,
         eval_results=results or None,
     ).to_yaml()
-
-
-def _public(text: str) -> str:
-    """`text` without access tokens (and the option that held one), its local paths cut down to the last component."""
-    text = re.sub(rf"(?:--?[\w-]+[= ]|\w+=)?[\"']?{TOKEN.pattern}[\"']? ?", "", text)
-    for pattern in (QUOTED_PATH, LOCAL_PATH):
-        text = pattern.sub(lambda path: re.split(r"[\\/]", path.group().rstrip("\\/"))[-1], text)
-    return text
 
 
 def _marker(text: str) -> str:

@@ -6,7 +6,8 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 
-TOKEN = re.compile(r"(?:--?[\w-]+[= ]|\w+=)?[\"']?\bhf_(?:oauth_)?[A-Za-z0-9]{20,}[\w.-]*[\"']? ?")
+TOKEN = re.compile(r"\bhf_(?:oauth_)?[A-Za-z0-9]{20,}[\w.-]*")
+GIVEN_TOKEN = re.compile(rf"(?:--?[\w-]+[= ]|\w+=)?[\"']?{TOKEN.pattern}[\"']? ?")
 LOCAL_PATH = re.compile(
     r"""(?<![^\s"'`=(\[{,:|>])(?:(?:file://|~\w*|\.{1,2}|[A-Za-z]:)?/|(?:\.{1,2}|[A-Za-z]:)\\)[\w.][^\s"'`,;|)\]}]*"""
 )
@@ -16,7 +17,7 @@ QUOTED_PATH = re.compile(r"""(?<=['"])(?:(?:~\w*|\.{1,2}|[A-Za-z]:)?/|(?:\.{1,2}
 
 def public_text(text: str) -> str:
     """`text` without access tokens (and the option that held one), its local paths cut down to the last component."""
-    text = TOKEN.sub("", text)
+    text = GIVEN_TOKEN.sub("", text)
     for pattern in (QUOTED_PATH, LOCAL_PATH):
         text = pattern.sub(lambda path: re.split(r"[\\/]", path.group().rstrip("\\/"))[-1], text)
     return text

@@ -17,13 +17,7 @@ def measure_anomalies(claims: list[Claim], copy: LocalCopy, settings: Settings) 
     """
     Measures figures of a detector of anomalies with the score and the threshold that are saved with it.
 
-    Args:
-        claims (`list[Claim]`): Claims of the same data and arguments.
-        copy ([`LocalCopy`]): The model's repository.
-        settings ([`Settings`]): How to measure.
-
-    Returns:
-        `dict[str, float]`: By metric.
+    Takes and gives what [`~hf_genkit.verify.tasks.measure_task`] does.
 
     Raises:
         `ValueError`: The model has no threshold, or the normal images or the anomalies are not to be had.

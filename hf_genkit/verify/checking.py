@@ -73,7 +73,7 @@ class Verification:
         at = "a local folder" if self.commit is None else f"commit {self.commit}"
         head = f"{self.repo} ({at}), measured on {self.device}:"
         left_out = [f"Not checked: {reason}." for reason in self.not_checked]
-        if any(check.agrees and check.is_in_interval is False for check in self.checks):
+        if any(check.agrees and check.over_seeds and check.is_in_interval is False for check in self.checks):
             left_out.append(
                 "Outside: an interval over seeds is of their mean, which the weights of one seed may miss."
             )
@@ -152,9 +152,8 @@ def verify_card(
                     _check_teacher(claim, settings, tolerances or {}, found)
     if not found.checks:
         reasons = [*found.failed, *found.not_checked]
-        raise ValueError(
-            reasons[0] if len(reasons) == 1 else f"Nothing on the card of '{repo}' can be: {'; '.join(reasons)}."
-        )
+        together = "; ".join(reason.rstrip(".") for reason in reasons)
+        raise ValueError(reasons[0] if len(reasons) == 1 else f"nothing on the card of '{repo}' can be: {together}.")
     found.not_checked.append(OTHERS)
     return found
 
@@ -198,7 +197,8 @@ def _check(
             found.not_checked.append(f"{name_of(claim)}: '{result.metric}' is not among what is measured")
             continue
         value, tolerance = measured[result.metric], allowed(claim, tolerances)
-        found.checks.append(Check(name_of(claim), result.metric, result.value, value, tolerance, result.interval))
+        interval = (result.interval, bool(result.seeds))
+        found.checks.append(Check(name_of(claim), result.metric, result.value, value, tolerance, *interval))
 
 
 def _check_teacher(claim: Claim, settings: Settings, tolerances: dict[str, float], found: Verification) -> None:

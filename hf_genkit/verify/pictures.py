@@ -55,13 +55,7 @@ def measure_pictures(claims: list[Claim], copy: LocalCopy, settings: Settings) -
     """
     Measures figures of a VAE, a GAN, a diffusion model or a few-step student of one.
 
-    Args:
-        claims (`list[Claim]`): Claims of the same data and arguments.
-        copy ([`LocalCopy`]): The model's repository.
-        settings ([`Settings`]): How to measure.
-
-    Returns:
-        `dict[str, float]`: By metric.
+    Takes and gives what [`~hf_genkit.verify.tasks.measure_task`] does.
 
     Raises:
         `ValueError`: The model, the data or what judges pictures are not to be had, or they don't belong together.

@@ -46,6 +46,7 @@ class Check:
         measured (`float`): What was measured.
         tolerance (`float`): How far apart the two may be.
         interval (`tuple[float, float]`, *optional*): The interval that the card states.
+        over_seeds (`bool`, *optional*, defaults to `False`): Whether that is the interval of a mean over seeds.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Check:
     measured: float
     tolerance: float
     interval: tuple[float, float] | None = None
+    over_seeds: bool = False
 
     @property
     def agrees(self) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from hf_genkit.compare.kinds import check_kinds
 
-from ..verify.test_tasks import save_whisper
+from ..trainers.tiny_whisper import save_whisper
 from . import tiny
 from .test_comparison import compare, refused  # noqa: F401
 from .test_task_models import save_classifier, save_language_model

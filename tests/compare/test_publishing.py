@@ -91,12 +91,18 @@ def test_models_and_data_of_the_hub_are_linked_and_local_ones_are_not(tmp_path):
     assert "datasets" not in parse_metadata(render_report_card(report(), [], ["digits"]))
 
 
-def test_a_space_of_another_kind_and_a_public_one_are_refused(logged_in):
+def test_a_space_of_another_kind_and_a_public_one_are_refused(logged_in, monkeypatch):
     api = HfApi()
     api.create_repo(SPACE, repo_type="space", space_sdk="static")
     assert check_report_space("compared") == SPACE, "a push that was cut off could not be repeated"
     with pytest.raises(ValueError, match="exists and is public: make it private"):
         check_report_space(SPACE, private=True)
+    with monkeypatch.context() as squashed:
+        api.upload_file(path_or_fileobj=b"mine", path_in_repo="photo.png", repo_id=SPACE, repo_type="space")
+        only = api.list_repo_commits(SPACE, repo_type="space")[:1]
+        squashed.setattr(HfApi, "list_repo_commits", lambda *args, **kwargs: only)
+        with pytest.raises(ValueError, match="exists and is no report"):
+            check_report_space(SPACE)
     mine = b"---\ntitle: Mine\ncolorFrom: red\ncolorTo: red\nsdk: static\napp_file: report.html\n---\n"
     api.upload_file(path_or_fileobj=mine, path_in_repo="README.md", repo_id=SPACE, repo_type="space")
     with pytest.raises(ValueError, match="exists and is no report: choose another `hub_space_id`"):

@@ -18,7 +18,7 @@ from hf_genkit.compare import speech_models
 from hf_genkit.compare.judged_models import JudgedSpeechModel
 from hf_genkit.report.writing import read_report
 
-from ..verify.test_tasks import save_whisper
+from ..trainers.tiny_whisper import save_whisper
 from .test_comparison import compare, refused  # noqa: F401
 
 

@@ -9,8 +9,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, ViTConfig, ViTForImageClassification
 
+from hf_genkit import FineTuningDataArguments
+from hf_genkit.arguments import ComparisonArguments
 from hf_genkit.compare.judged_models import JudgedModel
-from hf_genkit.compare.task_models import per_sample, saved_bytes
+from hf_genkit.compare.task_models import TaskModels, per_sample, saved_bytes
 from hf_genkit.compress.chain_report import quality_of
 from hf_genkit.data import image_processor_for, train_tokenizer
 from hf_genkit.report.writing import read_report
@@ -147,6 +149,12 @@ def test_an_exported_model_is_compared_too(classifiers, tmp_path, monkeypatch):
     models = json.loads((out / "results.json").read_text())["models"]
     assert models[0]["parts"] == models[1]["parts"]
     assert models[0]["parameters"] == models[1]["parameters"]
+    devices = []
+    for compared in (classifiers, names):
+        args = ComparisonArguments(models=[str(name) for name in compared], task="image-classification")
+        data_args = FineTuningDataArguments(dataset_name="digits", max_train_samples=40, max_eval_samples=20)
+        devices.append(TaskModels(args, data_args, torch.device("meta")).device.type)
+    assert devices == ["meta", "cpu"], "an exported model would be timed on another device"
 
 
 @pytest.mark.parametrize("method", ["nf4", "int8_bnb"])
@@ -170,6 +178,10 @@ def test_weights_in_several_files_are_counted_together(tmp_path):
     files = list(tmp_path.glob("*.safetensors"))
     assert len(files) > 1
     (tmp_path / "training_args.bin").write_bytes(b"x" * 1000)
+    (tmp_path / "empty").mkdir()
+    config.save_pretrained(tmp_path / "empty")
+    with pytest.raises(ValueError, match=r"has no file of weights such as model\.safetensors"):
+        saved_bytes(str(tmp_path / "empty"))
     assert saved_bytes(str(tmp_path)) == sum(file.stat().st_size for file in files)
 
 

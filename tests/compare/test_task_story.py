@@ -1,7 +1,9 @@
 """What is said of models of a task: no more than their numbers say."""
 
+import torch
+
 from hf_genkit.compare.judged_models import JudgedModel
-from hf_genkit.compare.task_story import summary
+from hf_genkit.compare.task_story import latency, summary
 from hf_genkit.evaluation import ACCURACY
 
 
@@ -22,3 +24,9 @@ def test_what_is_larger_is_not_called_smaller():
     said = summary(models, ACCURACY, {one.name: one.quality("image-classification") for one in models})
     assert said[0] == "'first', 'second' and 'third' have the best accuracy, 0.8."
     assert said[2].startswith("'second' is the fastest: 2.0 times as large and 2.0 times as fast as 'first'")
+
+
+def test_one_thread_is_spoken_of_on_a_cpu_alone():
+    first = judged("first", 8, 100, 2.0)
+    assert "on one thread" in latency(first, torch.device("cpu"))
+    assert "thread" not in latency(first, torch.device("cuda"))

@@ -90,6 +90,8 @@ def test_prompts_can_be_chosen_and_are_like_the_captions_in_training(tmp_path):
         [row[0] for row in each.raw_samples] for each in demo.blocks.values() if isinstance(each, gradio.Dataset)
     ]
     assert examples[::2] in offered
+    with pytest.raises(ValueError, match=r"The example 'pictrue.PNG' is no file"):
+        build_demo(str(tmp_path), examples=["a bar. On the left", "pictrue.PNG"])
     assert sum(len(each) == 1 for each in offered) == 2  # the picture, to repaint and to change
     assert not box(build_demo(str(save_reader(tmp_path / "silent"))), "Prompt").info
 

@@ -63,6 +63,8 @@ def test_the_space_of_an_adapter_installs_peft_and_names_its_base(pushed, tmp_pa
     folder = write_space(tmp_path / "space", MODEL)
     assert "\npeft==" in (folder / "requirements.txt").read_text()
     assert metadata((folder / "README.md").read_text())["models"] == [MODEL, TEACHER]
+    folder = write_space(tmp_path / "beside its base", MODEL, TEACHER)
+    assert metadata((folder / "README.md").read_text())["models"] == [MODEL, TEACHER]
 
 
 @pytest.mark.parametrize(("method", "package"), [("bitsandbytes", "bitsandbytes"), ("torchao", "torchao")])

@@ -11,17 +11,11 @@ from transformers import (
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
     AutoModelForSpeechSeq2Seq,
-    GenerationConfig,
-    WhisperConfig,
-    WhisperFeatureExtractor,
-    WhisperForConditionalGeneration,
-    WhisperProcessor,
-    WhisperTokenizer,
 )
 
-from hf_genkit.data import train_tokenizer
 from hf_genkit.hub import check_model_card
 
+from ..trainers.tiny_whisper import save_whisper
 from .launching import results, run
 
 
@@ -33,7 +27,6 @@ LANGUAGE = [
     *NO_DIGITS, "--max_length", 32, "--vocab_size", 300, "--teacher_epochs", 8, "--student_layers", 1, "--num_train_epochs", 2,
     "--per_device_train_batch_size", 4, "--teacher_learning_rate", 1e-2, "--save_strategy", "no",
 ]  # fmt: skip
-END, START, NO_TIMES = "<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"
 
 
 @pytest.fixture
@@ -96,25 +89,7 @@ def test_labels_of_language_can_not_be_left_out(corpus, tmp_path, refusal):
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory):
     """A tiny Whisper with the bytes of English as its vocabulary."""
-    folder = tmp_path_factory.mktemp("whisper")
-    letters = train_tokenizer(["press one or two"], 258)
-    letters.add_special_tokens({"additional_special_tokens": [START, NO_TIMES]})
-    letters.save_pretrained(folder)
-    tokenizer = WhisperTokenizer.from_pretrained(folder, pad_token=END, eos_token=END, bos_token=END)
-    WhisperProcessor(WhisperFeatureExtractor(chunk_length=1), tokenizer).save_pretrained(folder)
-    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    start = tokenizer.convert_tokens_to_ids(START)
-    torch.manual_seed(0)
-    model = WhisperForConditionalGeneration(
-        WhisperConfig(
-            vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,
-            decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, num_mel_bins=80, max_source_positions=50,
-            max_target_positions=40, decoder_start_token_id=start, bos_token_id=start, **ids,
-        )
-    )  # fmt: skip
-    model.generation_config = GenerationConfig(decoder_start_token_id=start, max_new_tokens=12, **ids)
-    model.save_pretrained(folder)
-    return folder
+    return save_whisper(tmp_path_factory.mktemp("whisper"), decoder_layers=2)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 import pytest
 
-from hf_genkit.hub import cards
 from hf_genkit.report import Picture, Report, Section, Table, Text
 from hf_genkit.report.public import public, public_text
 
@@ -22,9 +21,8 @@ TOKEN = "hf_" + "a1B2" * 9
         ("a/b tests, recipes/distill.py, 3 / 4, https://huggingface.co/papers", None),
     ],
 )
-def test_what_only_this_machine_knows_is_removed_as_in_cards(text, found):
+def test_what_only_this_machine_knows_is_removed(text, found):
     assert public_text(text) == (text if found is None else found)
-    assert public_text(text) == cards._public(text)
 
 
 def test_every_text_of_a_report_is_made_public_but_no_picture_is_lost():

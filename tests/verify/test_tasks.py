@@ -5,27 +5,19 @@ import re
 import datasets
 import numpy as np
 import pytest
-import torch
 from huggingface_hub import HfApi
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
-    GenerationConfig,
-    WhisperConfig,
-    WhisperFeatureExtractor,
-    WhisperForConditionalGeneration,
-    WhisperProcessor,
-    WhisperTokenizer,
 )
 
 from hf_genkit.compress import quantize
-from hf_genkit.data import train_tokenizer
 from hf_genkit.hub import read_claims
 
+from ..trainers.tiny_whisper import save_whisper
 from .conftest import train
 
 
-END, START, NO_TIMES = "<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"
 NO_CONFIG = ("--model_config", "null")
 
 
@@ -84,28 +76,6 @@ def test_speech_is_measured_by_word_errors(check, tmp_path):
     soundfile.write(tmp_path / "0.wav", np.zeros(8000), 16000)
     datasets.DatasetDict(train=clips, validation=clips, test=clips).save_to_disk(str(tmp_path / "silent"))
     assert "their fingerprint is another one" in check(out, "--dataset_name", tmp_path / "silent")[1]
-
-
-def save_whisper(folder, vocab_size: int = 258):
-    """A tiny Whisper with bytes, and above 258 with pairs of them, as its vocabulary."""
-    letters = train_tokenizer(["press one or two"] * 3, vocab_size)
-    letters.add_special_tokens({"additional_special_tokens": [START, NO_TIMES]})
-    letters.save_pretrained(folder)
-    tokenizer = WhisperTokenizer.from_pretrained(folder, pad_token=END, eos_token=END, bos_token=END)
-    WhisperProcessor(WhisperFeatureExtractor(chunk_length=1), tokenizer).save_pretrained(folder)
-    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    start = tokenizer.convert_tokens_to_ids(START)
-    torch.manual_seed(0)
-    model = WhisperForConditionalGeneration(
-        WhisperConfig(
-            vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-            decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, num_mel_bins=80, max_source_positions=50,
-            max_target_positions=40, decoder_start_token_id=start, bos_token_id=start, **ids,
-        )
-    )  # fmt: skip
-    model.generation_config = GenerationConfig(decoder_start_token_id=start, max_new_tokens=12, **ids)
-    model.save_pretrained(folder)
-    return folder
 
 
 def test_quantized_weights_are_measured_as_they_are(check, classifier, tmp_path):
