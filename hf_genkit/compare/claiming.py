@@ -41,6 +41,9 @@ def claimed(folder: Path, common: GenerativeConfig, *others) -> Iterator[None]:
     except ValueError:
         if is_new and PartialState().is_main_process:
             note.unlink()
+            for place in (note.parent, folder):
+                if not any(place.iterdir()):
+                    place.rmdir()
         raise
 
 

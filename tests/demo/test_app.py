@@ -159,6 +159,7 @@ def test_a_photo_to_repaint_is_shown_as_the_model_reads_it(visit, tmp_path):
     grey(90, 640).crop((0, 0, 640, 480)).save(tmp_path / "photo.png")
     with visit(save_ddpm(tmp_path / "model")) as page:
         page.get_by_role("tab", name="Repaint").click()
+        playwright.expect(page.locator(".pixelated canvas").first).to_be_visible()  # an upload before that is lost
         with page.expect_response(is_picture) as found:
             page.locator("input[type=file]").first.set_input_files(tmp_path / "photo.png")
         assert Image.open(io.BytesIO(page.request.get(found.value.url).body())).size == (384, 384)
